@@ -1,0 +1,1 @@
+//! The agent's shell: takes a spec, runs components with wasmtime, reports.

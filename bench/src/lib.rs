@@ -1,0 +1,1 @@
+//! The benchmarks: one JSON object on stdout each.

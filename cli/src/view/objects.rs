@@ -1,0 +1,98 @@
+//! Objects as they are stored.
+
+use super::table::{Style, Table};
+use super::{age, yaml};
+use heddle_protocol::api::objects::{ObjectKind, Objects, StoredObject};
+use heddle_protocol::manifest::{Object, Scale, Workload};
+use heddle_protocol::time::UnixMs;
+
+/// One line per object, with what matters of its kind.
+pub fn table(kind: ObjectKind, objects: &Objects, now: UnixMs, style: Style) -> String {
+    if objects.objects.is_empty() {
+        return format!("no {}s\n", kind.as_str().to_lowercase());
+    }
+    let headings: &[&str] = match kind {
+        ObjectKind::Platform => &["PLATFORM", "GENERATION", "AGE", "HOSTS", "CAPABILITIES"],
+        ObjectKind::Workload => &["WORKLOAD", "GENERATION", "AGE", "REPLICAS", "COMPONENTS", "TRIGGERS"],
+        ObjectKind::Config => &["CONFIG", "GENERATION", "AGE", "KEYS"],
+    };
+    let mut table = Table::new(headings);
+    for object in &objects.objects {
+        let mut cells = vec![
+            object.name.clone(),
+            object.generation.to_string(),
+            age(now.0.saturating_sub(object.applied_at.0)),
+        ];
+        cells.extend(summary(object));
+        table.row(cells.into_iter().map(Into::into));
+    }
+    table.render(style)
+}
+
+/// The objects as one manifest, which `apply` reads again.
+pub fn manifests(objects: &Objects) -> String {
+    let documents: Vec<String> = objects.objects.iter().map(|object| yaml::to_yaml(&object.manifest)).collect();
+    documents.join("---\n")
+}
+
+fn summary(object: &StoredObject) -> Vec<String> {
+    match serde_json::from_value::<Object>(object.manifest.clone()) {
+        Ok(Object::Platform(platform)) => {
+            let hosts = &platform.spec.hosts;
+            let selected = if hosts.is_empty() { "all".to_owned() } else { keys(hosts) };
+            vec![selected, keys(&platform.spec.capabilities)]
+        }
+        Ok(Object::Workload(workload)) => of_workload(&workload),
+        Ok(Object::Config(config)) => vec![config.spec.len().to_string()],
+        // A newer server may know more than this program; the name and generation are still true.
+        Ok(Object::SecretRef(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn of_workload(workload: &Workload) -> Vec<String> {
+    let replicas = match workload.spec.scale() {
+        Scale::Replicas(n) => n.to_string(),
+        Scale::Daemon => "one per host".to_owned(),
+        Scale::Job(_) => "job".to_owned(),
+    };
+    let components: Vec<&str> = workload.spec.components.iter().map(|c| c.name.as_str()).collect();
+    let triggers = workload.spec.triggers.iter().filter_map(|trigger| {
+        let http = trigger.http.as_ref()?;
+        Some(format!("{}:{}{}", http.capability, http.host.as_deref().unwrap_or_default(), http.path))
+    });
+    vec![replicas, components.join(" "), triggers.collect::<Vec<_>>().join(" ")]
+}
+
+fn keys<V>(map: &std::collections::BTreeMap<String, V>) -> String {
+    map.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn workloads_show_what_runs_and_what_calls_it() {
+        let objects: Objects = serde_json::from_value(json!({
+            "commit": 3, "more": false,
+            "objects": [{
+                "name": "default/web", "generation": 2, "applied_at": 1_000,
+                "manifest": {
+                    "apiVersion": "heddle.dev/v1", "kind": "Workload", "metadata": {"name": "web"},
+                    "spec": {
+                        "components": [{"name": "api", "image": format!("sha256:{}", "a".repeat(64))}],
+                        "triggers": [{"http": {"capability": "web", "path": "/hello"}}], "replicas": 3,
+                    },
+                },
+            }],
+        }))
+        .unwrap();
+        assert_eq!(
+            table(ObjectKind::Workload, &objects, UnixMs(6_000), Style::Plain),
+            "WORKLOAD     GENERATION  AGE  REPLICAS  COMPONENTS  TRIGGERS\n\
+             default/web  2           5s   3         api         web:/hello\n"
+        );
+        assert!(manifests(&objects).starts_with("apiVersion: heddle.dev/v1\nkind: Workload\nmetadata:\n  name: web\n"));
+    }
+}

@@ -1,0 +1,123 @@
+//! `get`, `delete` and `undo`: the objects that people wrote.
+
+use super::Verb;
+use super::apply::Applied;
+use crate::id::{Generation, WorkloadId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ObjectKind {
+    /// Which hosts are lent what.
+    Platform,
+    /// Components to run.
+    Workload,
+    /// Named values.
+    Config,
+}
+
+impl ObjectKind {
+    /// The kind as manifests write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "Platform",
+            Self::Workload => "Workload",
+            Self::Config => "Config",
+        }
+    }
+}
+
+/// Names one object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// `name` for a platform, `namespace/name` for the others.
+    pub name: String,
+}
+
+/// Lists objects of one kind, page by page.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Get {
+    /// The kind.
+    pub kind: ObjectKind,
+    /// Only this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only those of the subject's namespace; otherwise of all namespaces.
+    #[serde(default)]
+    pub in_namespace: bool,
+    /// Only those after this name: where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A page of objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Objects {
+    /// The commit that they are of.
+    pub commit: u64,
+    /// The objects, ordered by name.
+    pub objects: Vec<StoredObject>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// An object as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StoredObject {
+    /// Its name; `namespace/name` for all but platforms.
+    pub name: String,
+    /// Its generation.
+    pub generation: Generation,
+    /// When that generation was applied: milliseconds since 1970.
+    pub applied_at: crate::time::UnixMs,
+    /// The manifest, as it was applied.
+    pub manifest: serde_json::Value,
+    /// Of a workload, the generations that `undo` can go back to, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Generation>,
+}
+
+/// Deletes objects: all of them in one commit, or none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delete {
+    /// The objects.
+    pub objects: Vec<ObjectRef>,
+    /// Whether an object that is not there is an error.
+    #[serde(default)]
+    pub ignore_missing: bool,
+}
+
+/// Takes a workload back to an earlier generation, as a new one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// The generation; none means the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Generation>,
+}
+
+impl Verb for Get {
+    const NAME: &'static str = "get";
+    const WRITES: bool = false;
+    type Answer = Objects;
+}
+
+impl Verb for Delete {
+    const NAME: &'static str = "delete";
+    const WRITES: bool = true;
+    type Answer = Applied;
+}
+
+impl Verb for Undo {
+    const NAME: &'static str = "undo";
+    const WRITES: bool = true;
+    type Answer = Applied;
+}

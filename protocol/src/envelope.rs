@@ -1,0 +1,186 @@
+//! The envelope of every signed message (D9).
+//!
+//! One header line of JSON, a newline, then the payload's exact bytes. The signature covers
+//! `heddle/v1/<kind>\0` and those bytes; they are kept as they came and never serialised again.
+
+use crate::error::ProtocolError;
+use crate::sign::{self, SigningKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The envelope's version.
+pub const VERSION: u32 = 1;
+/// Longest header line, in bytes; a real one is below 300.
+const HEADER_BYTES_MAX: usize = 1024;
+
+/// What kind of payload an envelope holds. A signature for one kind is worth nothing for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A host's whole spec, by the realm key.
+    Spec,
+    /// An agent's hello, by the host key.
+    Hello,
+    /// An API request, by a person's key or unsigned.
+    Api,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Spec => "spec",
+            Kind::Hello => "hello",
+            Kind::Api => "api",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    v: u32,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sig: Option<String>,
+}
+
+/// An envelope that has been read but not yet trusted.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// What the payload is.
+    pub kind: Kind,
+    /// The public key that is said to have signed; none for an unsigned request.
+    pub key_id: Option<String>,
+    signature: Vec<u8>,
+    /// The payload's bytes, exactly as they were signed.
+    pub payload: &'a [u8],
+}
+
+/// Wraps a payload and signs it.
+pub fn seal(kind: Kind, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>, ProtocolError> {
+    let signature = key.sign(&signed_bytes(kind, payload))?;
+    write(Header { v: VERSION, kind, key_id: Some(key.public()), sig: Some(BASE64.encode(signature)) }, payload)
+}
+
+/// Wraps a payload without a signature; only API requests may come so, and only where the scheduler allows it.
+pub fn wrap_unsigned(kind: Kind, payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    write(Header { v: VERSION, kind, key_id: None, sig: None }, payload)
+}
+
+fn write(header: Header, payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    let mut bytes =
+        serde_json::to_vec(&header).map_err(|source| ProtocolError::Json { what: "envelope header", source })?;
+    bytes.reserve(payload.len() + 1);
+    bytes.push(b'\n');
+    bytes.extend_from_slice(payload);
+    Ok(bytes)
+}
+
+fn signed_bytes(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let prefix = format!("heddle/v1/{}\0", kind.as_str());
+    let mut bytes = Vec::with_capacity(prefix.len() + payload.len());
+    bytes.extend_from_slice(prefix.as_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Reads an envelope without trusting it.
+pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, ProtocolError> {
+    let frame = |why: &str| ProtocolError::Frame { what: "envelope", why: why.to_owned() };
+    let end = bytes
+        .iter()
+        .take(HEADER_BYTES_MAX)
+        .position(|b| *b == b'\n')
+        .ok_or_else(|| frame("no header line ends within its first 1024 bytes"))?;
+    let header: Header = serde_json::from_slice(&bytes[..end])
+        .map_err(|source| ProtocolError::Json { what: "envelope header", source })?;
+    if header.v != VERSION {
+        return Err(ProtocolError::Version { what: "envelope", found: header.v, known: VERSION });
+    }
+    let signature = match &header.sig {
+        Some(text) => BASE64.decode(text).map_err(|_| frame("the signature is not base64"))?,
+        None => Vec::new(),
+    };
+    if header.key_id.is_some() != header.sig.is_some() {
+        return Err(frame("a key id and a signature come together or not at all"));
+    }
+    Ok(Envelope { kind: header.kind, key_id: header.key_id, signature, payload: &bytes[end + 1..] })
+}
+
+impl<'a> Envelope<'a> {
+    /// The payload, if it is of `kind` and one of `trusted` public keys signed it.
+    pub fn verified(&self, kind: Kind, trusted: &[String]) -> Result<&'a [u8], ProtocolError> {
+        let key_id = self.key_id.as_deref().unwrap_or("none");
+        if self.kind != kind || !trusted.iter().any(|key| key == key_id) {
+            return Err(ProtocolError::Signature { key_id: key_id.to_owned() });
+        }
+        sign::verify(key_id, &signed_bytes(kind, self.payload), &self.signature)?;
+        Ok(self.payload)
+    }
+
+    /// The payload and the public key that signed it, whoever that is. The caller decides whether to trust the key.
+    pub fn self_signed(&self, kind: Kind) -> Result<(&'a [u8], &str), ProtocolError> {
+        let key_id = self.key_id.as_deref().unwrap_or("none");
+        if self.kind != kind {
+            return Err(ProtocolError::Signature { key_id: key_id.to_owned() });
+        }
+        sign::verify(key_id, &signed_bytes(kind, self.payload), &self.signature)?;
+        Ok((self.payload, key_id))
+    }
+}
+
+/// Reads a payload as JSON.
+pub fn read<T: DeserializeOwned>(what: &'static str, payload: &[u8]) -> Result<T, ProtocolError> {
+    serde_json::from_slice(payload).map_err(|source| ProtocolError::Json { what, source })
+}
+
+/// Writes a value as JSON.
+pub fn to_bytes<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, ProtocolError> {
+    serde_json::to_vec(value).map_err(|source| ProtocolError::Json { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_payload_opens_for_its_key_and_kind_only() {
+        let (key, other) = (SigningKey::generate(), SigningKey::generate());
+        let sealed = seal(Kind::Spec, b"{\"a\":1}", &key).unwrap();
+        let envelope = open(&sealed).unwrap();
+        assert_eq!(envelope.verified(Kind::Spec, &[other.public(), key.public()]).unwrap(), b"{\"a\":1}");
+        assert!(envelope.verified(Kind::Hello, &[key.public()]).is_err());
+        assert!(envelope.verified(Kind::Spec, &[other.public()]).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let key = SigningKey::generate();
+        let sealed = seal(Kind::Spec, b"0123456789", &key).unwrap();
+        for i in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[i] ^= 1;
+            let accepted = open(&forged).and_then(|e| e.verified(Kind::Spec, &[key.public()]).map(<[u8]>::to_vec));
+            assert!(accepted.is_err(), "byte {i} may be changed");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_envelope_is_never_verified() {
+        let bytes = wrap_unsigned(Kind::Api, b"{}").unwrap();
+        let envelope = open(&bytes).unwrap();
+        assert_eq!(envelope.payload, b"{}");
+        assert!(envelope.verified(Kind::Api, &["none".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn garbage_is_refused_without_a_panic() {
+        for bad in [&b""[..], b"\n", b"{}\n", b"{\"v\":9,\"kind\":\"spec\"}\n", &[0xff; 4096]] {
+            assert!(open(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a person writes: Platforms, Configs, SecretRefs and Workloads, in YAML or JSON.
+//!
+//! In: text. Out: typed objects that keep every rule, or all problems at once, each with its place, its rule and, where
+//! one suggests itself, what was probably meant. Whether references to other objects can be met is not decided here:
+//! that needs the fleet.
+
+mod canonical;
+mod config;
+mod document;
+mod json;
+mod object;
+mod placement;
+mod platform;
+mod policy;
+mod problem;
+mod quantity;
+pub mod rule;
+mod schema;
+mod structure;
+mod tree;
+mod unsupported;
+mod validate;
+mod workload;
+
+pub use config::{Config, ConfigSource, SecretRef, SecretRefSpec, SecretSource};
+pub use document::{Document, load, parse, parse_bytes};
+pub use object::{ApiVersion, DEFAULT_NAMESPACE, Kind, Metadata, Object, PlatformMetadata};
+pub use placement::{Avoidance, LabelRule, Placement, Preference, Selector, Spread, Strategy};
+pub use platform::{
+    BlobstoreCapability, Capability, CapabilityKind, Compile, ConfigCapability, Engines, FilesystemBlobstore,
+    HttpCapability, JetstreamMessaging, KeyvalueCapability, LoggingCapability, MemoryKeyvalue, MessagingCapability,
+    NatsKeyvalue, Platform, PlatformSpec,
+};
+pub use policy::{Canary, Disconnect, Health, HttpProbe, Job, OnFailure, Probe, Reconcile, Rollout, RolloutStrategy};
+pub use problem::{FieldPath, PROBLEMS_MAX, Position, Problem, Step};
+pub use quantity::{Cpu, Duration, QuantityError, Size};
+pub use schema::schema;
+pub use tree::{DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX, TEXT_BYTES_MAX};
+pub use unsupported::unsupported;
+pub use validate::validate;
+pub use workload::{
+    Component, CronTrigger, HttpTrigger, Instances, Limits, Link, LinkTarget, MessagingTrigger, Method, Reserve, Scale,
+    Target, Trigger, Via, Workload, WorkloadSpec,
+};

@@ -1,0 +1,643 @@
+//! The forms of names, labels, hosts, paths and the like.
+//!
+//! In: one text. Out: nothing if it has the form, or what is wrong with it and what was probably meant.
+
+use super::super::problem::quoted;
+use crate::id::is_name;
+use std::net::{Ipv6Addr, SocketAddr};
+
+/// Why a text does not have the form that its field asks for.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) meant: Option<String>,
+}
+
+impl Fault {
+    fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            meant: None,
+        }
+    }
+
+    fn meant(mut self, meant: Option<String>) -> Self {
+        self.meant = meant;
+        self
+    }
+}
+
+pub(super) fn name(text: &str) -> Result<(), Fault> {
+    if is_name(text) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is no name: 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
+        quoted(text)
+    );
+    let folded: String = text
+        .chars()
+        .take(80)
+        .map(|c| {
+            if c == '_' || c == '.' || c == ' ' {
+                '-'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
+        .collect();
+    let folded = folded.trim_matches('-').to_owned();
+    Err(Fault::new(message).meant(Some(folded).filter(|folded| is_name(folded))))
+}
+
+/// A label's key: `name` or `prefix/name`, as Kubernetes has them, so that its nodes' labels can be used as they are.
+pub(super) fn label_key(text: &str) -> Result<(), Fault> {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    if prefix.is_none_or(|prefix| host(prefix).is_ok()) && !name.is_empty() && is_label_text(name) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no label key: 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends, after an \
+         optional `domain/`",
+        quoted(text)
+    )))
+}
+
+pub(super) fn label_value(text: &str) -> Result<(), Fault> {
+    if is_label_text(text) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+        quoted(text)
+    )))
+}
+
+fn is_label_text(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    bytes.len() <= 63
+        && ends.into_iter().flatten().all(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}
+
+/// A key of config or of a secret.
+pub(super) fn config_key(text: &str) -> Result<(), Fault> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
+    if (1..=253).contains(&text.len()) && text.as_bytes().iter().all(plain) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no key: 1 to 253 of letters, digits, '.', '_' and '-'",
+        quoted(text)
+    )))
+}
+
+/// A DNS name in lower case, or an IPv4 address, without a port.
+pub(super) fn host(text: &str) -> Result<(), Fault> {
+    let label = |label: &str| label.len() <= 63 && is_name(label);
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(());
+    }
+    let fault = Fault::new(format!(
+        "{} is no host: a DNS name in lower case, without scheme or port",
+        quoted(text)
+    ));
+    if text == "*" {
+        return Err(Fault::new(
+            "`*` is no host; leave `host` out to take requests for any host",
+        ));
+    }
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
+    let near = bare != text && bare.len() <= 253 && bare.split('.').all(label);
+    Err(fault.meant(near.then_some(bare)))
+}
+
+/// A path that requests may ask for: absolute, without query, fragment, empty or dot segments.
+pub(super) fn path(text: &str) -> Result<(), Fault> {
+    let fault = |why: &str| Fault::new(format!("{} is no path: {why}", quoted(text)));
+    if text.len() > 1_024 {
+        return Err(Fault::new(format!(
+            "a path has at most 1,024 bytes and this one has {}",
+            text.len()
+        )));
+    }
+    let Some(rest) = text.strip_prefix('/') else {
+        return Err(fault("it starts with '/'").meant(is_path_text(text).then(|| format!("/{text}"))));
+    };
+    if rest.is_empty() {
+        return Ok(());
+    }
+    if let Some(stem) = text
+        .strip_suffix("/*")
+        .or_else(|| text.strip_suffix('*'))
+        .or_else(|| text.strip_suffix('/'))
+    {
+        let meant = if stem.is_empty() {
+            "/".to_owned()
+        } else {
+            stem.to_owned()
+        };
+        let meant = Some(meant).filter(|meant| meant == "/" || path(meant).is_ok());
+        return Err(fault("it stands for everything below it without a '/' or '*' at its end").meant(meant));
+    }
+    if rest
+        .split('/')
+        .any(|segment| segment.is_empty() || segment == "." || segment == "..")
+    {
+        return Err(fault("its segments are neither empty nor dots"));
+    }
+    if !is_path_text(rest) {
+        return Err(fault("it is made of letters, digits, -._~!$&'()+,;=:@ and %-escapes"));
+    }
+    Ok(())
+}
+
+fn is_path_text(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
+        b'/' => true,
+        byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@".contains(byte),
+    })
+}
+
+/// An address to listen on: an IP address and a port.
+pub(super) fn listen(text: &str) -> Result<(), Fault> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let fault = Fault::new(format!(
+        "{} is no address to listen on: an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
+        quoted(text)
+    ));
+    let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    let address = match text.rsplit_once(':') {
+        Some(("localhost", _)) => "127.0.0.1",
+        Some(("" | "*", _)) | None => "0.0.0.0",
+        Some(_) => return Err(fault),
+    };
+    Err(fault.meant(port.parse::<u16>().ok().map(|port| format!("{address}:{port}"))))
+}
+
+/// An address to call: `host:port`, where the host may be `*.domain`, an IPv4 address or `[IPv6]`.
+pub(super) fn egress(text: &str) -> Result<(), Fault> {
+    let fault = || {
+        Fault::new(format!(
+            "{} is no address: `host:port`, such as api.example.com:443",
+            quoted(text)
+        ))
+    };
+    let bare = text
+        .split_once("://")
+        .map(|(scheme, rest)| (scheme, rest.trim_end_matches('/')));
+    if let Some((scheme, rest)) = bare {
+        let meant = match scheme {
+            "https" if host(rest).is_ok() => Some(format!("{rest}:443")),
+            "http" if host(rest).is_ok() => Some(format!("{rest}:80")),
+            _ => Some(rest.to_owned()).filter(|rest| egress(rest).is_ok()),
+        };
+        return Err(fault().meant(meant));
+    }
+    let Some((name, port)) = text.rsplit_once(':') else {
+        return Err(fault().meant(host(text).is_ok().then(|| format!("{text}:443"))));
+    };
+    let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let host_fits = match v6 {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+        None => host(name.strip_prefix("*.").unwrap_or(name)).is_ok(),
+    };
+    let port_fits = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host_fits && port_fits { Ok(()) } else { Err(fault()) }
+}
+
+/// An interface: `namespace:package/interface`, with or without `@version`.
+pub(super) fn interface(text: &str) -> Result<(), Fault> {
+    let fault = |why: &str| {
+        Fault::new(format!(
+            "{} is no interface: {why}, such as wasi:keyvalue/store or acme:tax/rates@1.0.0",
+            quoted(text)
+        ))
+    };
+    let (path, version) = match text.split_once('@') {
+        Some((path, version)) => (path, Some(version)),
+        None => (text, None),
+    };
+    if version.is_some_and(|version| semver::Version::parse(version).is_err()) {
+        return Err(fault("its version has three numbers"));
+    }
+    let Some((package, interface)) = path.split_once('/') else {
+        return Err(fault("it is `namespace:package/interface`"));
+    };
+    let Some((namespace, package)) = package.split_once(':') else {
+        return Err(fault("its package has a namespace"));
+    };
+    if text.len() <= 256 && [namespace, package, interface].into_iter().all(is_wit_name) {
+        return Ok(());
+    }
+    Err(fault("its parts are words of letters and digits joined by '-'"))
+}
+
+/// A name as WIT has it: words joined by `-`, each all lower or all upper case; the first begins with a letter.
+fn is_wit_name(text: &str) -> bool {
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let upper = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    let word = |word: &str| !word.is_empty() && (word.bytes().all(lower) || word.bytes().all(upper));
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.split('-').all(word)
+}
+
+/// A NATS subject, with wildcards.
+pub(super) fn subject(text: &str) -> Result<(), Fault> {
+    let tokens: Vec<&str> = text.split('.').collect();
+    let last = tokens.len() - 1;
+    let token_fits = |(at, token): (usize, &&str)| match *token {
+        "" => false,
+        ">" => at == last,
+        "*" => true,
+        token => token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>'),
+    };
+    if text.len() <= 255 && !text.starts_with('$') && tokens.iter().enumerate().all(token_fits) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no subject: tokens between dots, `*` for one token, `>` for all that follow",
+        quoted(text)
+    )))
+}
+
+/// The name of a bucket or a stream.
+pub(super) fn store_name(text: &str) -> Result<(), Fault> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if (1..=255).contains(&text.len()) && text.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no bucket or stream: 1 to 255 of letters, digits, '_' and '-'",
+        quoted(text)
+    )))
+}
+
+/// A time zone's name; whether the zone exists is known where the schedule runs.
+pub(super) fn time_zone(text: &str) -> Result<(), Fault> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_uppercase())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+".contains(&b))
+    };
+    if text == "UTC" || (text.len() <= 64 && text.contains('/') && text.split('/').all(part)) {
+        return Ok(());
+    }
+    let fault = Fault::new(format!(
+        "{} is no time zone: UTC, or a name such as Europe/Berlin",
+        quoted(text)
+    ));
+    Err(fault.meant(
+        ["utc", "gmt", "z"]
+            .contains(&text.to_lowercase().as_str())
+            .then(|| "UTC".to_owned()),
+    ))
+}
+
+/// A folder below the agent's data folder.
+pub(super) fn folder(text: &str) -> Result<(), Fault> {
+    let segment = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    if text.len() <= 255 && text.split('/').all(segment) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no folder below the agent's data folder: relative, without `..`",
+        quoted(text)
+    )))
+}
+
+/// Where a component comes from.
+pub(super) fn image(text: &str) -> Result<(), Fault> {
+    let fault = |why: &str| Fault::new(format!("{} is no image: {why}", quoted(text)));
+    if text.len() > 4_096 || text.chars().any(char::is_control) {
+        return Err(fault("it has at most 4,096 bytes and no control characters"));
+    }
+    if let Some(path) = text.strip_prefix("file:") {
+        return match path.strip_prefix("//") {
+            Some(rest) => Err(fault("a file is `file:` and its path").meant(Some(format!("file:{rest}")))),
+            None if path.is_empty() => Err(fault("a file has a path")),
+            None => Ok(()),
+        };
+    }
+    if text.starts_with("sha256:") {
+        return if is_digest(text) {
+            Ok(())
+        } else {
+            Err(fault("a digest is `sha256:` and 64 lower-case hex digits"))
+        };
+    }
+    if let Some(reference) = text.strip_prefix("oci://") {
+        return oci_reference(reference).map_err(fault);
+    }
+    let meant = if text.ends_with(".wasm") && !text.contains("://") {
+        Some(format!("file:{text}"))
+    } else {
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        oci_reference(rest).is_ok().then(|| format!("oci://{rest}"))
+    };
+    Err(fault("it is `oci://registry/path:tag`, `file:path` or `sha256:<hex>`").meant(meant))
+}
+
+fn is_digest(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("sha256:")
+        .is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
+}
+
+/// `registry[:port]/path[:tag][@digest]`, with a tag or a digest: without either, `latest` would be meant by silence.
+fn oci_reference(text: &str) -> Result<(), &'static str> {
+    let (text, digest) = match text.split_once('@') {
+        Some((text, digest)) => (text, Some(digest)),
+        None => (text, None),
+    };
+    if digest.is_some_and(|digest| !is_digest(digest)) {
+        return Err("its digest is `sha256:` and 64 lower-case hex digits");
+    }
+    let (registry, rest) = text.split_once('/').ok_or("it names a registry and a path")?;
+    let (registry_host, port) = match registry.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (registry, None),
+    };
+    if host(registry_host).is_err() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err("its registry is a host, with or without a port");
+    }
+    let (path, tag) = match rest.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    };
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().last()];
+        !part.is_empty()
+            && ends.into_iter().flatten().all(plain)
+            && part.bytes().all(|b| plain(b) || b"._-".contains(&b))
+    };
+    if !path.split('/').all(part) {
+        return Err("its path is lower-case words joined by '/', '.', '_' and '-'");
+    }
+    let tag_fits = |tag: &str| {
+        (1..=128).contains(&tag.len())
+            && !tag.starts_with(['.', '-'])
+            && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    match (tag, digest) {
+        (None, None) => Err("it names a tag or a digest"),
+        (Some(tag), _) if !tag_fits(tag) => Err("its tag is 1 to 128 of letters, digits, '.', '_' and '-'"),
+        _ => Ok(()),
+    }
+}
+
+/// Five fields of numbers, names, ranges, lists and steps, as cron has them.
+pub(super) fn schedule(text: &str) -> Result<(), Fault> {
+    const MONTHS: &[&str] = &[
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
+    const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    const FIELDS: [(&str, u32, u32, &[&str]); 5] = [
+        ("minute", 0, 59, &[]),
+        ("hour", 0, 23, &[]),
+        ("day of month", 1, 31, &[]),
+        ("month", 1, 12, MONTHS),
+        ("day of week", 0, 7, DAYS),
+    ];
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    if fields.len() != FIELDS.len() || text.len() > 256 {
+        return Err(Fault::new(format!(
+            "{} is no schedule: it has five fields (minute, hour, day of month, month, day of week), such as \
+             \"*/5 * * * *\"",
+            quoted(text)
+        )));
+    }
+    for (field, (what, least, most, names)) in fields.into_iter().zip(FIELDS) {
+        if !field
+            .split(',')
+            .all(|item| cron_item(item, least, most, names).is_some())
+        {
+            return Err(Fault::new(format!(
+                "{} is no {what}: numbers from {least} to {most}, `*`, ranges such as {least}-{most}, and steps such as \
+                 */2",
+                quoted(field)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `*`, `a`, `a-b`, each with an optional `/step`. Nothing if it is none of these.
+fn cron_item(item: &str, least: u32, most: u32, names: &[&str]) -> Option<()> {
+    let number = |text: &str| {
+        let named = names.iter().position(|name| text.eq_ignore_ascii_case(name));
+        match named.and_then(|index| u32::try_from(index).ok()) {
+            Some(index) => Some(index + least),
+            None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            None => None,
+        }
+    };
+    let (range, step) = match item.split_once('/') {
+        Some((range, step)) => (range, Some(number(step)?)),
+        None => (item, None),
+    };
+    let (first, last) = match range.split_once('-') {
+        _ if range == "*" => (least, most),
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(range)?, number(range)?),
+    };
+    let fits = least <= first && first <= last && last <= most && step.is_none_or(|step| (1..=most).contains(&step));
+    fits.then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(form: fn(&str) -> Result<(), Fault>, good: &[&str], bad: &[(&str, Option<&str>)]) {
+        for text in good {
+            assert!(form(text).is_ok(), "{text:?} was refused: {:?}", form(text));
+        }
+        for (text, meant) in bad {
+            let Err(fault) = form(text) else {
+                panic!("{text:?} was accepted")
+            };
+            assert_eq!(fault.meant.as_deref(), *meant, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_dns_label_and_a_slip_has_a_suggestion() {
+        check(
+            name,
+            &["a", "a1", "x-y"],
+            &[
+                ("Cart_API", Some("cart-api")),
+                ("-a", Some("a")),
+                ("ä", None),
+                ("", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn labels_have_the_form_of_kubernetes_labels() {
+        check(
+            label_key,
+            &["zone", "heddle.dev/arch", "a_b.c"],
+            &[("/a", None), ("a/", None), ("a b", None), ("", None)],
+        );
+        check(
+            label_value,
+            &["", "eu-1", "x86_64"],
+            &[("-a", None), ("a b", None), (&"x".repeat(64), None)],
+        );
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_plain() {
+        check(
+            path,
+            &["/", "/cart", "/a/b", "/a%20b", "/~x"],
+            &[
+                ("cart", Some("/cart")),
+                ("/cart/", Some("/cart")),
+                ("/cart/*", Some("/cart")),
+                ("/*", Some("/")),
+                ("//", Some("/")),
+                ("/a//b", None),
+                ("/a/../b", None),
+                ("/a?b=c", None),
+                ("/a b", None),
+                ("/a%2", None),
+                ("", Some("/")),
+            ],
+        );
+    }
+
+    #[test]
+    fn addresses_name_a_host_and_a_port() {
+        check(
+            listen,
+            &["127.0.0.1:8080", "[::]:80", "0.0.0.0:0"],
+            &[
+                ("localhost:8080", Some("127.0.0.1:8080")),
+                (":80", Some("0.0.0.0:80")),
+                ("8080", Some("0.0.0.0:8080")),
+            ],
+        );
+        check(
+            egress,
+            &["api.example.com:443", "*.example.com:443", "10.0.0.1:80", "[::1]:80"],
+            &[
+                ("api.example.com", Some("api.example.com:443")),
+                ("https://api.example.com/", Some("api.example.com:443")),
+                ("a:0", None),
+                ("a:70000", None),
+                ("a:+80", None),
+                ("*:443", None),
+            ],
+        );
+        check(
+            host,
+            &["localhost", "cart.example.com", "10.0.0.1"],
+            &[
+                ("Cart.Example.com", Some("cart.example.com")),
+                ("https://a.b/c", Some("a.b")),
+                ("a:80", Some("a")),
+                ("*", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_image_is_a_registry_path_a_file_or_a_digest() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let pinned = format!("oci://r.example:5000/a/b@{digest}");
+        check(
+            image,
+            &[
+                "oci://registry.example/shop/cart-api:1.4.2",
+                "file:./a b.wasm",
+                "file:/a.wasm",
+                &digest,
+                &pinned,
+            ],
+            &[
+                ("target/a.wasm", Some("file:target/a.wasm")),
+                ("file:///a.wasm", Some("file:/a.wasm")),
+                ("ghcr.io/a/b:1", Some("oci://ghcr.io/a/b:1")),
+                ("https://ghcr.io/a/b:1", Some("oci://ghcr.io/a/b:1")),
+                ("oci://ghcr.io/a/b", None),
+                ("oci://ghcr.io/A/b:1", None),
+                ("oci://ghcr.io", None),
+                ("sha256:12", None),
+                ("file:", None),
+                ("", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_interface_has_a_namespace_a_package_and_a_name() {
+        check(
+            interface,
+            &[
+                "wasi:keyvalue/store",
+                "acme:tax/rates@1.0.0",
+                "wasi:http/handler@0.3.0-rc-2025-09-16",
+                "a:b/HTTP-x",
+            ],
+            &[
+                ("wasi:keyvalue", None),
+                ("keyvalue/store", None),
+                ("a:b/c@1", None),
+                ("a:b/C-d-", None),
+                ("a:b/c/d", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_schedule_has_five_fields_within_their_bounds() {
+        check(
+            schedule,
+            &["*/5 * * * *", "0 0 1 jan mon-fri", "0,30 9-17 * * 1-5", "59 23 31 12 7"],
+            &[
+                ("* * * *", None),
+                ("60 * * * *", None),
+                ("*/0 * * * *", None),
+                ("5-1 * * * *", None),
+                ("@daily", None),
+            ],
+        );
+        check(
+            time_zone,
+            &["UTC", "Europe/Berlin", "America/Argentina/Ushuaia"],
+            &[("utc", Some("UTC")), ("Berlin", None)],
+        );
+    }
+
+    #[test]
+    fn a_subject_has_tokens_and_wildcards_in_their_places() {
+        check(
+            subject,
+            &["orders.cart.>", "a.*.b", "a"],
+            &[("a..b", None), ("a.>.b", None), ("a b", None), ("$JS.x", None)],
+        );
+        check(folder, &["media", "a/b"], &[("/a", None), ("a/../b", None), ("", None)]);
+        check(store_name, &["ORDERS", "a_b-1"], &[("a.b", None), ("", None)]);
+    }
+}

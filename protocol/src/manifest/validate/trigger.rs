@@ -1,0 +1,62 @@
+//! Triggers: what calls a workload.
+
+use super::super::problem::FieldPath;
+use super::super::rule;
+use super::super::workload::{HttpTrigger, Workload};
+use super::link::known_component;
+use super::{Check, syntax};
+
+pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
+    for (index, trigger) in workload.spec.triggers.iter().enumerate() {
+        let at = FieldPath::spec().key("triggers").index(index);
+        check.exactly_one(
+            &at,
+            &[
+                ("http", trigger.http.is_some()),
+                ("messaging", trigger.messaging.is_some()),
+                ("cron", trigger.cron.is_some()),
+            ],
+        );
+        if let Some(http) = &trigger.http {
+            check_http(check, &at.key("http"), http);
+            component(check, &at.key("http"), http.component.as_deref(), workload);
+        }
+        if let Some(messaging) = &trigger.messaging {
+            let at = at.key("messaging");
+            check.name(&at.key("capability"), &messaging.capability);
+            check.syntax(
+                &at.key("subject"),
+                rule::BAD_SUBJECT,
+                syntax::subject(&messaging.subject),
+            );
+            component(check, &at, messaging.component.as_deref(), workload);
+        }
+        if let Some(cron) = &trigger.cron {
+            let at = at.key("cron");
+            check.syntax(
+                &at.key("schedule"),
+                rule::BAD_SCHEDULE,
+                syntax::schedule(&cron.schedule),
+            );
+            if let Some(zone) = &cron.time_zone {
+                check.syntax(&at.key("timeZone"), rule::BAD_TIME_ZONE, syntax::time_zone(zone));
+            }
+            component(check, &at, cron.component.as_deref(), workload);
+        }
+    }
+}
+
+fn check_http(check: &mut Check<'_>, at: &FieldPath, http: &HttpTrigger) {
+    check.name(&at.key("capability"), &http.capability);
+    if let Some(host) = &http.host {
+        check.syntax(&at.key("host"), rule::BAD_HOST, syntax::host(host));
+    }
+    check.syntax(&at.key("path"), rule::BAD_PATH, syntax::path(&http.path));
+    check.unique(&at.key("methods"), http.methods.iter().map(|method| method.as_str()));
+}
+
+fn component(check: &mut Check<'_>, at: &FieldPath, name: Option<&str>, workload: &Workload) {
+    if let Some(name) = name {
+        known_component(check, &at.key("component"), name, workload);
+    }
+}

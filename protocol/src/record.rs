@@ -1,0 +1,330 @@
+//! What is kept in the store, one type per key family: validated, numbered, immutable once written.
+
+use crate::artifact::ArtifactInfo;
+use crate::digest::Digest;
+use crate::host_spec::CapabilityOffer;
+use crate::id::{CapabilityName, ComponentName, ConfigId, Generation, HostId, RequestId, WorkloadId};
+use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `workload.<ns>.<name>`: what is meant, resolved: images are digests, imports are bound, configs are looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON, its images as they were written.
+    pub manifest: serde_json::Value,
+    /// What each component's image was when it was applied.
+    pub artifacts: BTreeMap<ComponentName, ArtifactInfo>,
+    /// What planning needs of it.
+    pub intent: Intent,
+    /// The digest of its template.
+    pub template: Digest,
+    /// The configs that it uses: a change of one makes a new generation.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub configs: BTreeSet<ConfigId>,
+    /// Earlier generations, the newest first, for `heddle undo`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastGeneration>,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
+}
+
+/// An earlier generation of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastGeneration {
+    /// Its number.
+    pub generation: Generation,
+    /// Its manifest.
+    pub manifest: serde_json::Value,
+    /// What its images were.
+    pub artifacts: BTreeMap<ComponentName, ArtifactInfo>,
+    /// When it was applied.
+    pub applied_at: UnixMs,
+}
+
+/// What planning needs of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The generation that its units carry: the last one that changed what a replica is. Changing only how many
+    /// replicas there are, or which hosts may take them, leaves the replicas that run alone.
+    pub unit_generation: Generation,
+    /// How many replicas there should be.
+    pub replicas: Replicas,
+    /// What a host's labels must be, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Requirement>,
+    /// How the replicas are spread, the most important first; none spreads evenly over hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<Spread>,
+    /// The capabilities that it uses, for triggers or imports. A host must be lent all of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub capabilities: BTreeSet<CapabilityName>,
+    /// Memory that one replica takes from a host's capacity, in bytes.
+    pub reserve_bytes: u64,
+    /// Its HTTP triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpTrigger>,
+}
+
+/// How many replicas a workload has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Replicas {
+    /// So many in all.
+    Count(u32),
+    /// One on each host that it fits.
+    Daemon,
+}
+
+/// A rule for one label of a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requirement {
+    /// The label.
+    pub label: String,
+    /// What its value must be.
+    pub rule: LabelRule,
+}
+
+/// What a label's value must be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LabelRule {
+    /// One of these.
+    In(BTreeSet<String>),
+    /// None of these; a missing label is none of them.
+    NotIn(BTreeSet<String>),
+    /// There, or not there.
+    Exists(bool),
+}
+
+impl LabelRule {
+    /// Whether a host whose label has this value keeps the rule.
+    pub fn allows(&self, value: Option<&str>) -> bool {
+        match (self, value) {
+            (Self::In(set), Some(value)) => set.contains(value),
+            (Self::In(_), None) => false,
+            (Self::NotIn(set), Some(value)) => !set.contains(value),
+            (Self::NotIn(_), None) => true,
+            (Self::Exists(wanted), value) => value.is_some() == *wanted,
+        }
+    }
+
+    /// The rule in words, for refusals: `one of eu, us`.
+    pub fn in_words(&self) -> String {
+        let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::In(set) if set.len() == 1 => list(set),
+            Self::In(set) => format!("one of {}", list(set)),
+            Self::NotIn(set) => format!("none of {}", list(set)),
+            Self::Exists(true) => "any value".to_owned(),
+            Self::Exists(false) => "to be absent".to_owned(),
+        }
+    }
+}
+
+/// Spreading by one label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spread {
+    /// The label; `host` means each host by itself.
+    pub by: String,
+    /// Each value's weight; empty gives all values the same. With weights, values that have none get no replica.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// An HTTP trigger: which requests go to which component.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpTrigger {
+    /// The listener.
+    pub capability: CapabilityName,
+    /// The `Host` header, in lower case without port; none takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The path prefix.
+    pub path: String,
+    /// The methods, in upper case; empty takes all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub methods: BTreeSet<String>,
+    /// The component that serves it.
+    pub component: ComponentName,
+}
+
+/// `platform.<name>`: which hosts are lent what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON.
+    pub manifest: serde_json::Value,
+    /// Which hosts, by their labels; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Requirement>,
+    /// What they are lent, by name.
+    pub offers: BTreeMap<CapabilityName, CapabilityOffer>,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
+}
+
+/// `config.<ns>.<name>`: named values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON.
+    pub manifest: serde_json::Value,
+    /// The values.
+    pub values: BTreeMap<String, String>,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
+}
+
+/// `place.<ns>.<workload>`: where its replicas are (D2). The newest generation comes first; an older one stays until
+/// the newest is ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceRecord {
+    /// One set per generation.
+    pub sets: Vec<PlaceSet>,
+}
+
+/// The replicas of one generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceSet {
+    /// The generation that its units carry ([`Intent::unit_generation`]).
+    pub generation: Generation,
+    /// Its template.
+    pub template: Digest,
+    /// Memory that one of its replicas takes, in bytes.
+    pub reserve_bytes: u64,
+    /// Its HTTP triggers: the routes live as long as the replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpTrigger>,
+    /// How many on which host; never 0.
+    pub hosts: BTreeMap<HostId, u32>,
+}
+
+/// `host.<id>`: a host that was admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRecord {
+    /// The public key that its hellos must be signed with (D16).
+    pub public_key: String,
+    /// Whether it takes new work.
+    pub admin: HostAdmin,
+    /// When it joined.
+    pub joined_at: UnixMs,
+}
+
+/// What an operator said of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostAdmin {
+    /// Takes work.
+    #[default]
+    Open,
+    /// Keeps what it has and takes nothing new.
+    Cordoned,
+    /// Takes nothing new, and what it has moves away.
+    Draining,
+}
+
+/// `policy.join-<digest>`: a one-use token that admits one host. Only its digest is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinTokenRecord {
+    /// When it was made.
+    pub made_at: UnixMs,
+    /// After this it admits nobody.
+    pub valid_until: UnixMs,
+}
+
+/// `audit.<n>`: how commit n came to be (D6). The store adds the id of the batch that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// The commit's number.
+    pub n: u64,
+    /// The epoch that it was made in.
+    pub epoch: u64,
+    /// The wall clock when it was decided.
+    pub at: UnixMs,
+    /// The version of the deciding code.
+    pub planner: String,
+    /// The requests that it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<AuditedRequest>,
+    /// What was learned since the commit before, in words: hosts lost or back, units ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<String>,
+    /// The records that changed.
+    pub changes: Vec<AuditedChange>,
+}
+
+/// A request that a commit answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditedRequest {
+    /// Its id.
+    pub request_id: RequestId,
+    /// Who asked.
+    pub actor: String,
+    /// What for.
+    pub verb: String,
+    /// The digest of its body: the id used again with another body is refused.
+    pub body_digest: Digest,
+    /// The answer: asked again, it is given again.
+    pub result: serde_json::Value,
+}
+
+/// A record that a commit changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditedChange {
+    /// Its key.
+    pub key: String,
+    /// The digest of what it was; none if it was not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
+    /// The digest of what it is now; none if it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Digest>,
+}
+
+impl PlaceRecord {
+    /// Replicas of all generations on a host.
+    pub fn on_host(&self, host: &HostId) -> u32 {
+        self.sets.iter().filter_map(|s| s.hosts.get(host)).sum()
+    }
+
+    /// Replicas of one generation on all hosts.
+    pub fn count_of(&self, generation: Generation) -> u32 {
+        self.sets.iter().filter(|s| s.generation == generation).flat_map(|s| s.hosts.values()).sum()
+    }
+}
+
+/// The digest under which a join token is kept: a name fit for [`crate::key::Key::Policy`].
+pub fn join_token_policy(token: &str) -> String {
+    format!("join-{}", &Digest::of(token.as_bytes()).hex()[..40])
+}
+
+/// A workload and the generation that a client waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitTarget {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// The generation that must run; none means that nothing of the workload may be left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+}

@@ -1,0 +1,1 @@
+//! The scheduler's shell: the store, the loop, the artifact pool.

@@ -1,0 +1,243 @@
+//! Pushing specs to hosts: the whole document, signed, repeated until the host's word agrees (D12).
+//!
+//! What each host should hold is derived from the world; what it does hold is in its heartbeats. The difference is all
+//! that decides here. Lost, repeated and reordered pushes need no special case.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use heddle_protocol::digest::Digest;
+use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::host_report::{Accepted, SpecAnswer};
+use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
+use heddle_protocol::id::{BootId, HostId, Realm, Version};
+use heddle_protocol::sign::SigningKey;
+use heddle_protocol::subject::{HostVerb, Subject};
+use heddle_protocol::time::Mono;
+use heddle_wire::chunk;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long one push waits for its answer. An agent answers before it does any work.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Pause before a push that failed is repeated, in milliseconds, doubled each time up to the maximum.
+const RETRY_MS: u64 = 100;
+/// The longest such pause, in milliseconds.
+const RETRY_MS_MAX: u64 = 5_000;
+/// Pushes under way at the same time: bounds memory when a large fleet returns at once.
+const IN_FLIGHT_MAX: usize = 500;
+
+/// What every host should hold, and how far the pushes are.
+#[derive(Debug, Default)]
+pub struct Pusher {
+    hosts: BTreeMap<HostId, Wanted>,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    body: HostSpecBody,
+    digest: Digest,
+    version: Version,
+    in_flight: bool,
+    retry_at: Mono,
+    failures: u32,
+}
+
+/// One push that is due.
+#[derive(Debug)]
+pub struct Push {
+    /// The host.
+    pub host: HostId,
+    /// The spec.
+    pub spec: HostSpec,
+}
+
+/// What came of a push.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The host.
+    pub host: HostId,
+    /// The start of its agent that was pushed to.
+    pub boot_id: BootId,
+    /// Its answer, or why there is none.
+    pub answer: Result<SpecAnswer, String>,
+}
+
+impl Pusher {
+    /// Takes in what a host should hold. Its version is that of the commit at which its body last changed.
+    pub fn want(&mut self, host: &HostId, body: HostSpecBody, head: Version) -> Result<(), serde_json::Error> {
+        let digest = body.digest()?;
+        match self.hosts.get_mut(host) {
+            Some(wanted) if wanted.digest == digest => {}
+            Some(wanted) => {
+                wanted.body = body;
+                wanted.digest = digest;
+                wanted.version = head;
+                wanted.retry_at = Mono::default();
+                wanted.failures = 0;
+            }
+            None => {
+                let fresh = Wanted {
+                    body,
+                    digest,
+                    version: head,
+                    in_flight: false,
+                    retry_at: Mono::default(),
+                    failures: 0,
+                };
+                self.hosts.insert(host.clone(), fresh);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a host.
+    pub fn forget(&mut self, host: &HostId) {
+        if let Some(wanted) = self.hosts.remove(host) {
+            self.in_flight -= usize::from(wanted.in_flight);
+        }
+    }
+
+    /// The digest of what a host should hold.
+    pub fn wanted_digest(&self, host: &HostId) -> Option<Digest> {
+        self.hosts.get(host).map(|w| w.digest)
+    }
+
+    /// Whether a host has a push under way or holds something else than it should.
+    pub fn is_behind(&self, host: &HostId, accepted: Option<Accepted>) -> bool {
+        self.hosts.get(host).is_some_and(|w| accepted.is_none_or(|a| a.digest != w.digest))
+    }
+
+    /// The push that a host needs now, if it needs one. The caller knows that the host lives.
+    pub fn due(
+        &mut self,
+        realm: &Realm,
+        host: &HostId,
+        boot_id: &BootId,
+        accepted: Option<Accepted>,
+        now: Mono,
+    ) -> Option<Push> {
+        if self.in_flight >= IN_FLIGHT_MAX || !self.is_behind(host, accepted) {
+            return None;
+        }
+        let wanted = self.hosts.get_mut(host)?;
+        if wanted.in_flight || now < wanted.retry_at {
+            return None;
+        }
+        wanted.in_flight = true;
+        self.in_flight += 1;
+        let spec = HostSpec {
+            realm: realm.clone(),
+            host: host.clone(),
+            boot_id: boot_id.clone(),
+            version: wanted.version,
+            body_digest: wanted.digest,
+            body: wanted.body.clone(),
+        };
+        Some(Push { host: host.clone(), spec })
+    }
+
+    /// Takes in what came of a push. Says whether it failed.
+    pub fn note(&mut self, pushed: &Pushed, head: Version, now: Mono, jitter: f64) -> bool {
+        let Some(wanted) = self.hosts.get_mut(&pushed.host) else { return false };
+        if std::mem::take(&mut wanted.in_flight) {
+            self.in_flight -= 1;
+        }
+        if let Ok(SpecAnswer::Accepted(_)) = &pushed.answer {
+            wanted.failures = 0;
+            return false;
+        }
+        if let Ok(SpecAnswer::Refused { accepted: Some(accepted), .. }) = &pushed.answer {
+            // A host that holds something newer than its version here (its records are from a lost future, say)
+            // takes the spec again once that is signed with the present head.
+            if accepted.version >= wanted.version && head > accepted.version {
+                wanted.version = head;
+            }
+        }
+        let pause = (RETRY_MS << wanted.failures.min(6)).min(RETRY_MS_MAX);
+        wanted.failures += 1;
+        wanted.retry_at = now.plus((pause as f64 * (0.5 + jitter / 2.0)) as u64);
+        true
+    }
+}
+
+/// Signs a spec and hands it to its host.
+pub async fn push(client: async_nats::Client, key: std::sync::Arc<SigningKey>, push: Push) -> Pushed {
+    let (host, boot_id) = (push.host.clone(), push.spec.boot_id.clone());
+    let answer = deliver(&client, &key, push).await.map_err(|e| format!("{e:#}"));
+    Pushed { host, boot_id, answer }
+}
+
+async fn deliver(client: &async_nats::Client, key: &SigningKey, push: Push) -> anyhow::Result<SpecAnswer> {
+    let subject = Subject::Host(push.spec.realm.clone(), push.host, HostVerb::Spec).to_string();
+    let payload = envelope::to_bytes("spec", &push.spec)?;
+    let sealed = Bytes::from(envelope::seal(Kind::Spec, &payload, key)?);
+    let reply = chunk::request(client, &subject, sealed, ANSWER_WITHIN).await?;
+    envelope::read("answer to a spec", &reply.payload).context("failed to push a spec")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_protocol::host_report::SpecRefusal;
+
+    fn host() -> HostId {
+        HostId::parse("h").unwrap()
+    }
+
+    fn body(count: u32) -> HostSpecBody {
+        let unit = heddle_protocol::host_spec::Unit {
+            workload: "w".parse().unwrap(),
+            generation: heddle_protocol::id::Generation(1),
+            template: Digest::of(b"t"),
+            count,
+        };
+        HostSpecBody { units: vec![unit], ..HostSpecBody::default() }
+    }
+
+    fn due(pusher: &mut Pusher, accepted: Option<Accepted>, now: u64) -> Option<Version> {
+        let realm = Realm::parse("r").unwrap();
+        pusher.due(&realm, &host(), &BootId::new("b"), accepted, Mono(now)).map(|p| p.spec.version)
+    }
+
+    fn answer(pusher: &mut Pusher, answer: Result<SpecAnswer, String>, head: Version, now: u64) {
+        pusher.note(&Pushed { host: host(), boot_id: BootId::new("b"), answer }, head, Mono(now), 1.0);
+    }
+
+    #[test]
+    fn a_host_is_pushed_to_until_its_word_agrees() {
+        let mut pusher = Pusher::default();
+        let head = Version { epoch: 1, n: 7 };
+        pusher.want(&host(), body(1), head).unwrap();
+        assert_eq!(due(&mut pusher, None, 0), Some(head));
+        assert_eq!(due(&mut pusher, None, 0), None, "one push at a time");
+        answer(&mut pusher, Err("lost".into()), head, 0);
+        assert_eq!(due(&mut pusher, None, 50), None, "not before the pause is over");
+        assert_eq!(due(&mut pusher, None, 100), Some(head));
+        let accepted = Accepted { version: head, digest: pusher.wanted_digest(&host()).unwrap() };
+        answer(&mut pusher, Ok(SpecAnswer::Accepted(accepted)), head, 100);
+        assert_eq!(due(&mut pusher, Some(accepted), 200), None);
+    }
+
+    #[test]
+    fn the_same_body_keeps_its_version_and_a_new_one_takes_the_heads() {
+        let mut pusher = Pusher::default();
+        pusher.want(&host(), body(1), Version { epoch: 1, n: 7 }).unwrap();
+        pusher.want(&host(), body(1), Version { epoch: 1, n: 8 }).unwrap();
+        assert_eq!(due(&mut pusher, None, 0), Some(Version { epoch: 1, n: 7 }));
+        answer(&mut pusher, Err(String::new()), Version { epoch: 1, n: 8 }, 0);
+        pusher.want(&host(), body(2), Version { epoch: 1, n: 9 }).unwrap();
+        assert_eq!(due(&mut pusher, None, 0), Some(Version { epoch: 1, n: 9 }));
+    }
+
+    #[test]
+    fn a_host_from_a_lost_future_gets_its_spec_signed_again() {
+        let mut pusher = Pusher::default();
+        pusher.want(&host(), body(1), Version { epoch: 1, n: 7 }).unwrap();
+        let held = Accepted { version: Version { epoch: 1, n: 9 }, digest: Digest::of(b"other") };
+        assert!(due(&mut pusher, Some(held), 0).is_some());
+        let refused = SpecAnswer::Refused { reason: SpecRefusal::Older("1.9".into()), accepted: Some(held) };
+        answer(&mut pusher, Ok(refused), Version { epoch: 2, n: 12 }, 0);
+        assert_eq!(due(&mut pusher, Some(held), 1_000), Some(Version { epoch: 2, n: 12 }));
+    }
+}

@@ -1,0 +1,190 @@
+//! Takes API requests in: puts chunks together, checks the envelope and the right to ask, and hands each request to
+//! what answers it. Reading verbs are answered at once from memory; writing verbs join the next commit.
+
+pub mod logs;
+pub mod read;
+pub mod wait;
+pub mod write;
+
+use async_nats::Message;
+use bytes::Bytes;
+use heddle_protocol::api::{self, ApiError, ErrorCode, Request, Verb};
+use heddle_protocol::digest::Digest;
+use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::id::{Namespace, RequestId};
+use heddle_protocol::subject::Subject;
+use serde::de::DeserializeOwned;
+
+/// Longest request id and actor, in bytes.
+const NAME_BYTES_MAX: usize = 200;
+
+/// A request that may be answered.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Where the answer goes.
+    pub reply: async_nats::Subject,
+    /// The namespace that the subject names.
+    pub namespace: Namespace,
+    /// The verb.
+    pub verb: String,
+    /// The client's name for the request.
+    pub request_id: RequestId,
+    /// Who asks: what they say, and the key that signed, if one did.
+    pub actor: String,
+    /// The verb's body, not read yet.
+    pub body: serde_json::Value,
+    /// The digest of body and attachment: the request id used again must come with the same.
+    pub body_digest: Digest,
+    /// The attachment.
+    pub attachment: Bytes,
+}
+
+/// Whose requests are answered.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Whether every request must be signed.
+    pub require_signed: bool,
+    /// The keys whose signatures count.
+    pub keys: Vec<String>,
+}
+
+/// Reads a whole request. None means that nobody waits for an answer.
+pub fn read_ask(message: &Message, payload: &Bytes, trust: &Trust) -> Option<Result<Ask, (async_nats::Subject, ApiError)>> {
+    let reply = message.reply.clone()?;
+    Some(read(message, payload, trust, reply.clone()).map_err(|error| (reply, error)))
+}
+
+fn read(message: &Message, payload: &Bytes, trust: &Trust, reply: async_nats::Subject) -> Result<Ask, ApiError> {
+    let bad = |e: &dyn std::fmt::Display| {
+        ApiError::new(ErrorCode::BadRequest, format!("failed to read the request: {e}"), "update the client")
+    };
+    let Some(Subject::Api(_, namespace, verb)) = Subject::parse(&message.subject) else {
+        return Err(bad(&format!("its subject {:?} names no namespace and verb", message.subject.as_str())));
+    };
+    let opened = envelope::open(payload).map_err(|e| bad(&e))?;
+    let signer = check_signature(&opened, trust)?;
+    let (request, attachment): (Request, &[u8]) = api::split("request", opened.payload).map_err(|e| bad(&e))?;
+    if request.v != api::VERSION {
+        let why = format!("it has version {}, this scheduler speaks {}", request.v, api::VERSION);
+        return Err(bad(&why));
+    }
+    if request.request_id.as_str().is_empty()
+        || request.request_id.as_str().len() > NAME_BYTES_MAX
+        || request.actor.len() > NAME_BYTES_MAX
+    {
+        return Err(bad(&format!("a request id has 1 to {NAME_BYTES_MAX} bytes, and an actor at most as many")));
+    }
+    let actor = match signer {
+        Some(key) => format!("{} ({key})", request.actor),
+        None => request.actor,
+    };
+    let attachment = payload.slice_ref(attachment);
+    let body_digest = digest_of(&request.body, &attachment);
+    Ok(Ask { reply, namespace, verb, request_id: request.request_id, actor, body: request.body, body_digest, attachment })
+}
+
+fn check_signature(opened: &envelope::Envelope<'_>, trust: &Trust) -> Result<Option<String>, ApiError> {
+    let forbidden = |why: String| {
+        ApiError::new(
+            ErrorCode::Forbidden,
+            format!("failed to trust the request: {why}"),
+            "sign with a key that the scheduler was given with --trusted-key (`heddle --key FILE …`)",
+        )
+    };
+    match &opened.key_id {
+        // A signature that is there must be good, whether it is needed or not.
+        Some(key) if !trust.keys.is_empty() || trust.require_signed => {
+            opened.verified(Kind::Api, &trust.keys).map_err(|e| forbidden(e.to_string()))?;
+            Ok(Some(key.clone()))
+        }
+        Some(key) => {
+            opened.self_signed(Kind::Api).map_err(|e| forbidden(e.to_string()))?;
+            Ok(Some(key.clone()))
+        }
+        None if trust.require_signed => Err(forbidden("it is not signed".to_owned())),
+        None => Ok(None),
+    }
+}
+
+fn digest_of(body: &serde_json::Value, attachment: &[u8]) -> Digest {
+    // serde_json's maps are ordered, so equal bodies have equal bytes.
+    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+    bytes.push(0);
+    bytes.extend_from_slice(Digest::of(attachment).as_bytes());
+    Digest::of(&bytes)
+}
+
+impl Ask {
+    /// The verb's body.
+    pub fn body<V: Verb>(&self) -> Result<V, ApiError> {
+        read_body(&self.body, V::NAME)
+    }
+}
+
+fn read_body<T: DeserializeOwned>(body: &serde_json::Value, verb: &str) -> Result<T, ApiError> {
+    T::deserialize(body).map_err(|e| {
+        ApiError::new(ErrorCode::BadRequest, format!("failed to read the body of {verb}: {e}"), "update the client")
+    })
+}
+
+/// An answer as JSON, with nothing attached.
+pub fn plain<T: serde::Serialize>(answer: &T) -> Result<(serde_json::Value, Bytes), ApiError> {
+    match serde_json::to_value(answer) {
+        Ok(value) => Ok((value, Bytes::new())),
+        Err(e) => Err(ApiError::new(ErrorCode::Internal, format!("failed to write the answer: {e}"), "report this")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_protocol::sign::SigningKey;
+
+    fn message(payload: Vec<u8>) -> (Message, Bytes) {
+        let payload = Bytes::from(payload);
+        let message = Message {
+            subject: "heddle.v1.eu.api.shop.apply".into(),
+            reply: Some("r".into()),
+            payload: payload.clone(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        (message, payload)
+    }
+
+    fn request() -> Vec<u8> {
+        let body = serde_json::json!({"a": 1});
+        let request = Request { v: 1, request_id: RequestId::new("r-1"), actor: "ann".into(), body };
+        api::join("request", &request, b"bytes").unwrap()
+    }
+
+    fn ask(payload: Vec<u8>, trust: &Trust) -> Result<Ask, ErrorCode> {
+        let (message, payload) = message(payload);
+        read_ask(&message, &payload, trust).unwrap().map_err(|(_, e)| e.code)
+    }
+
+    #[test]
+    fn a_signed_request_is_asked_for_and_checked() {
+        let (key, other) = (SigningKey::generate(), SigningKey::generate());
+        let trust = Trust { require_signed: true, keys: vec![key.public()] };
+        let good = envelope::seal(Kind::Api, &request(), &key).unwrap();
+        assert_eq!(ask(good, &trust).unwrap().actor, format!("ann ({})", key.public()));
+        let foreign = envelope::seal(Kind::Api, &request(), &other).unwrap();
+        assert_eq!(ask(foreign, &trust).unwrap_err(), ErrorCode::Forbidden);
+        let unsigned = envelope::wrap_unsigned(Kind::Api, &request()).unwrap();
+        assert_eq!(ask(unsigned.clone(), &trust).unwrap_err(), ErrorCode::Forbidden);
+        let open = Trust { require_signed: false, keys: Vec::new() };
+        let read = ask(unsigned, &open).unwrap();
+        assert_eq!((read.verb.as_str(), &read.attachment[..]), ("apply", &b"bytes"[..]));
+    }
+
+    #[test]
+    fn garbage_is_refused_with_an_answer() {
+        let trust = Trust { require_signed: false, keys: Vec::new() };
+        for bad in [&b""[..], b"{}\n{}", b"\n", &[0xff; 2000]] {
+            assert_eq!(ask(bad.to_vec(), &trust).unwrap_err(), ErrorCode::BadRequest);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Clients that wait for workloads: answered when they are there, or when the time is over.
+
+use crate::serve::plain;
+use bytes::Bytes;
+use heddle_protocol::api::ApiError;
+use heddle_protocol::api::status::Wait;
+use heddle_protocol::time::Mono;
+use heddle_scheduler_core::{World, waited};
+
+/// The longest one wait may take, in milliseconds; clients ask again.
+const WAIT_MS_MAX: u64 = 10_000;
+/// Waits at the same time. More are answered at once with how far things are, and ask again.
+const WAITERS_MAX: usize = 10_000;
+
+/// The clients that wait.
+#[derive(Debug, Default)]
+pub struct Waiters(Vec<Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
+    reply: async_nats::Subject,
+    wait: Wait,
+    until: Mono,
+}
+
+/// An answer, and whose it is.
+pub type Answer = (async_nats::Subject, Result<(serde_json::Value, Bytes), ApiError>);
+
+impl Waiters {
+    /// Takes in a client; it is answered at the next [`Waiters::due`] if there is nothing to wait for.
+    pub fn push(&mut self, reply: async_nats::Subject, wait: Wait, now: Mono) {
+        let ms = if self.0.len() < WAITERS_MAX { wait.timeout_ms.min(WAIT_MS_MAX) } else { 0 };
+        self.0.push(Waiter { reply, wait, until: now.plus(ms) });
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Answers all whose time is over, and, if anything changed, all that have what they wait for.
+    pub fn due(&mut self, world: &World, changed: bool, now: Mono) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        self.0.retain(|waiter| {
+            let over = now >= waiter.until;
+            if !over && !changed {
+                return true;
+            }
+            let waited = waited(world, &waiter.wait.targets, now);
+            if !over && !waited.done {
+                return true;
+            }
+            answers.push((waiter.reply.clone(), plain(&waited)));
+            false
+        });
+        answers
+    }
+}

@@ -1,0 +1,1 @@
+//! The cluster in a box: harness, scripts, checks.

@@ -1,0 +1,15 @@
+//! What the project's own commands are made of. The guest builder (`examples/tool`) uses the first three modules too,
+//! so this crate stays small: no async runtime, nothing that takes long to compile.
+
+pub mod cache;
+pub mod process;
+pub mod wheel;
+
+pub mod bench;
+pub mod deny;
+pub mod guests;
+pub mod nats;
+pub mod suites;
+pub mod test;
+pub mod up;
+pub mod workspace;

@@ -1,0 +1,78 @@
+//! `cargo xtask …`: the project's own commands. Each says on stderr what it is doing and fetches what it needs; stdout
+//! is only data. In: the command line. Out: an exit code of 0, or 1 with the reason, or 2 for a wrong command line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use xtask::workspace::Workspace;
+use xtask::{bench, deny, guests, nats, test, up};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  up [--once] [--json] [--hosts N] [--release]
+                      a local fleet with the example workloads; flags but --release go to `heddle up`
+  test [--filter NAME]
+                      every test of the workspace, with what it needs; ends with a table of suites and counts
+  bench NAME | --list [--json] [--quick]
+                      measure with release builds; flags go to `heddle-bench`
+  guests              build the guest components; prints their folder
+  nats                find or fetch a nats-server that is new enough; prints its path
+  deny                check licences, bans and sources of all dependencies
+  help                this text
+
+Environment: HEDDLE_CACHE (where fetched things are kept; default ~/.cache/heddle),
+HEDDLE_NATS_SERVER (a nats-server to use instead of looking for one).
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let asks_help = matches!(command.as_str(), "help" | "--help" | "-h");
+    if asks_help {
+        return exit_code(print(HELP));
+    }
+    match command.as_str() {
+        "up" | "bench" | "test" => {}
+        "guests" | "nats" | "deny" if rest.is_empty() => {}
+        "guests" | "nats" | "deny" => return wrong(&format!("`{command}` takes no arguments")),
+        _ => return wrong(&format!("there is no command `{command}`")),
+    }
+    exit_code(dispatch(command, rest))
+}
+
+fn dispatch(command: &str, rest: &[String]) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        "up" => match up::run(&workspace, rest)? {},
+        "bench" => match bench::run(&workspace, rest)? {},
+        "test" => test::run(&workspace, rest),
+        "guests" => print(&format!("{}\n", guests::ensure(&workspace)?.display())),
+        "nats" => print(&format!("{}\n", nats::ensure()?.display())),
+        _ => deny::check(&workspace),
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?)
+}
+
+fn wrong(what: &str) -> ExitCode {
+    eprintln!("heddle: {what}; `cargo xtask help` lists all commands");
+    ExitCode::from(2)
+}
+
+fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("heddle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
