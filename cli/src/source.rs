@@ -11,7 +11,7 @@ use heddle_protocol::api::artifact::{ArtifactHas, ArtifactPut};
 use heddle_protocol::defaults::ARTIFACT_BYTES_MAX;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::id::Namespace;
-use heddle_protocol::manifest::{self, Document, FieldPath, Object, Problem};
+use heddle_protocol::manifest::{self, Document, FieldPath, Object};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// The rule that a `file:` image breaks if its file cannot be used.
 const IMAGE_FILE: &str = "image-file";
 /// What is read of one file: one byte more than a manifest may have, so that a longer one is noticed.
-const READ_BYTES_MAX: u64 = (1 << 20) + 1;
+const READ_BYTES_MAX: u64 = manifest::TEXT_BYTES_MAX as u64 + 1;
 /// How a component starts: the magic, then the version of the component format.
 const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 /// How a core module starts.
@@ -198,13 +198,47 @@ pub async fn upload(fleet: &Fleet, images: &Images) -> Result<(), Failure> {
 }
 
 /// The documents in canonical JSON, as the API takes them.
-pub fn canonical(loaded: &[Loaded]) -> Result<Vec<serde_json::Value>, Failure> {
-    loaded.iter().map(|l| Ok(serde_json::to_value(&l.document.object)?)).collect()
+pub fn canonical(loaded: &[Loaded]) -> Vec<serde_json::Value> {
+    loaded.iter().map(|l| l.document.object.canonical_value()).collect()
 }
 
-/// A problem as people read it, one line each.
-pub fn list(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("{problem}\n")).collect()
+/// Puts the places in the files to problems that the scheduler found: it saw objects, not text.
+pub fn place(mut failure: Failure, loaded: &[Loaded]) -> Failure {
+    for problem in failure.problems.iter_mut().filter(|problem| problem.line == 0) {
+        let Some(document) = loaded.iter().map(|l| &l.document).find(|d| d.object.to_string() == problem.object) else {
+            continue;
+        };
+        problem.source = document.source.to_string();
+        if let Some(at) = document.position(&read_path(&problem.path)) {
+            (problem.line, problem.column) = (at.line, at.column);
+        }
+    }
+    failure
+}
+
+/// Reads a path as problems print it: `spec.links[2].import`, `spec.hosts["heddle.dev/arch"]`. What cannot be read ends
+/// it: a place further out is still a place.
+fn read_path(text: &str) -> FieldPath {
+    let mut path = FieldPath::root();
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix("[\"") {
+            let Some((key, after)) = quoted.split_once("\"]") else { return path };
+            (path, rest) = (path.entry(key), after);
+        } else if let Some(number) = rest.strip_prefix('[') {
+            let Some((index, after)) = number.split_once(']') else { return path };
+            let Ok(index) = index.parse() else { return path };
+            (path, rest) = (path.index(index), after);
+        } else {
+            let plain = rest.strip_prefix('.').unwrap_or(rest);
+            let end = plain.find(['.', '[']).unwrap_or(plain.len());
+            if end == 0 {
+                return path;
+            }
+            (path, rest) = (path.entry(&plain[..end]), &plain[end..]);
+        }
+    }
+    path
 }
 
 #[cfg(test)]
@@ -233,7 +267,7 @@ mod tests {
         let images = resolve_images(&mut loaded).unwrap();
         let digest = Digest::of(&COMPONENT_MAGIC);
         assert!(images.contains_key(&digest));
-        let json = canonical(&loaded).unwrap();
+        let json = canonical(&loaded);
         assert_eq!(json[0]["spec"]["components"][0]["image"], digest.to_string());
     }
 
@@ -257,9 +291,31 @@ mod tests {
         let (a, b) = (workload("web", "file:w"), workload("web", "file:w"));
         let clash = folder(&[("a.yaml", a.as_bytes()), ("b.yml", b.as_bytes()), ("c.txt", b"not ours")]);
         let failure = load(&[clash.path().to_owned()]).unwrap_err();
-        assert_eq!(failure.problems[0].rule, "duplicate-object", "{}", list(&failure.problems));
+        assert_eq!(failure.problems[0].rule, "duplicate-object", "{}", failure.problems[0]);
         let empty = folder(&[]);
         assert_eq!(load(&[empty.path().to_owned()]).unwrap_err().exit, Exit::Failed);
+    }
+
+    #[test]
+    fn paths_of_problems_are_read_back() {
+        for text in ["spec.links[2].to.component", "spec.hosts[\"heddle.dev/arch\"].in", "spec", ""] {
+            assert_eq!(read_path(text).to_string(), text);
+        }
+        assert_eq!(read_path("spec.links[x].to").to_string(), "spec.links");
+    }
+
+    #[test]
+    fn problems_that_the_scheduler_found_get_their_place_in_the_file() {
+        let text = workload("web", "file:web.wasm");
+        let folder = folder(&[("web.yaml", text.as_bytes())]);
+        let loaded = load(&[folder.path().join("web.yaml")]).unwrap();
+        let mut document = loaded[0].document.clone();
+        document = Document::new("request", document.object);
+        let field = FieldPath::spec().key("components").index(0).key("name");
+        let failure = Failure::invalid_manifest(vec![document.problem(&field, "import-unmet", "nothing meets it")]);
+        let placed = place(failure, &loaded);
+        assert_eq!(placed.problems[0].line, 5, "{}", placed.problems[0]);
+        assert!(placed.problems[0].source.ends_with("web.yaml"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod policy;
 mod problem;
 mod quantity;
 pub mod rule;
+mod scalar;
 mod schema;
 mod structure;
 mod tree;

@@ -1,6 +1,8 @@
 //! What holds for every manifest, not only for those that somebody thought of: reading never panics, the canonical form
 //! is read back as the same object, and spelling a default out changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // A broken expectation is the message of a test.
+
 use heddle_protocol::manifest::{Object, load, parse, unsupported};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -28,9 +30,11 @@ fn selector() -> impl Strategy<Value = Value> {
 /// An object without the keys whose value is null: the way to leave a field out.
 fn without_nulls(object: Value) -> Value {
     match object {
-        Value::Object(map) => {
-            map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect()
-        }
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
         Value::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
     }
@@ -38,10 +42,12 @@ fn without_nulls(object: Value) -> Value {
 
 /// A workload of the right shape; whether its parts make sense together is left to chance.
 fn workload() -> impl Strategy<Value = Value> {
-    let limits = (of(1u64..1 << 32), of(duration()), of(1u32..100_000), of(1u32..64_000)).prop_map(|(memory, time, calls, cpu)| {
-        let cpu = cpu.map(|cpu| format!("{cpu}m"));
-        json!({ "memory": memory, "time": time, "concurrency": calls, "cpu": cpu })
-    });
+    let limits = (of(1u64..1 << 32), of(duration()), of(1u32..100_000), of(1u32..64_000)).prop_map(
+        |(memory, time, calls, cpu)| {
+            let cpu = cpu.map(|cpu| format!("{cpu}m"));
+            json!({ "memory": memory, "time": time, "concurrency": calls, "cpu": cpu })
+        },
+    );
     let config = vec(
         prop_oneof![
             name().prop_map(|name| json!({ "ref": name })),
@@ -57,7 +63,10 @@ fn workload() -> impl Strategy<Value = Value> {
     let link = (name(), to, of(duration()), any::<bool>()).prop_map(|(from, to, timeout, idempotent)| {
         json!({ "from": from, "import": "a:b/c@1.2.3", "to": to, "timeout": timeout, "idempotent": idempotent })
     });
-    let methods = of(vec(select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]), 0..4));
+    let methods = of(vec(
+        select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),
+        0..4,
+    ));
     let trigger = (name(), of(name()), of(name()), of(select(vec!["/", "/a", "/a/b"])), methods).prop_map(
         |(capability, component, host, path, methods)| {
             json!({ "http": { "capability": capability, "component": component, "host": host, "path": path, "methods": methods } })
@@ -72,37 +81,55 @@ fn workload() -> impl Strategy<Value = Value> {
     );
     let head = (name(), of(name()), btree_map("[a-z]{1,4}", "[a-z0-9]{0,4}", 0..3));
     let scale = (of(0u32..1_000_000), of(any::<bool>()), of(1u32..50), of(1u32..50));
-    let policy = (of(0u32..9), of(select(vec!["revert", "pause"])), of(duration()), of(duration()));
-    (head, vec((name(), config), 1..4), of(limits), vec(link, 0..4), vec(trigger, 0..4), scale, of(placement), policy).prop_map(
-        |((name, namespace, labels), components, limits, links, triggers, scale, placement, policy)| {
-            let components: Vec<Value> = components
-                .into_iter()
-                .map(|(name, config)| json!({ "name": name, "image": "file:a b.wasm", "config": config }))
-                .collect();
-            let (replicas, daemon, reuse, concurrency) = scale;
-            let (surge, on_failure, min_ready, stop_after) = policy;
-            without_nulls(json!({
-                "apiVersion": "heddle.dev/v1",
-                "kind": "Workload",
-                "metadata": { "name": name, "namespace": namespace, "labels": labels },
-                "spec": {
-                    "components": components, "limits": limits, "links": links, "triggers": triggers,
-                    "replicas": replicas, "daemon": daemon, "placement": placement,
-                    "instances": { "reuse": reuse, "concurrency": concurrency },
-                    "rollout": { "maxSurge": surge, "onFailure": on_failure, "minReady": min_ready },
-                    "disconnect": { "stopAfter": stop_after },
-                },
-            }))
-        },
+    let policy = (
+        of(0u32..9),
+        of(select(vec!["revert", "pause"])),
+        of(duration()),
+        of(duration()),
+    );
+    (
+        head,
+        vec((name(), config), 1..4),
+        of(limits),
+        vec(link, 0..4),
+        vec(trigger, 0..4),
+        scale,
+        of(placement),
+        policy,
     )
+        .prop_map(
+            |((name, namespace, labels), components, limits, links, triggers, scale, placement, policy)| {
+                let components: Vec<Value> = components
+                    .into_iter()
+                    .map(|(name, config)| json!({ "name": name, "image": "file:a b.wasm", "config": config }))
+                    .collect();
+                let (replicas, daemon, reuse, concurrency) = scale;
+                let (surge, on_failure, min_ready, stop_after) = policy;
+                without_nulls(json!({
+                    "apiVersion": "heddle.dev/v1",
+                    "kind": "Workload",
+                    "metadata": { "name": name, "namespace": namespace, "labels": labels },
+                    "spec": {
+                        "components": components, "limits": limits, "links": links, "triggers": triggers,
+                        "replicas": replicas, "daemon": daemon, "placement": placement,
+                        "instances": { "reuse": reuse, "concurrency": concurrency },
+                        "rollout": { "maxSurge": surge, "onFailure": on_failure, "minReady": min_ready },
+                        "disconnect": { "stopAfter": stop_after },
+                    },
+                }))
+            },
+        )
 }
 
 /// The same value with the keys of every mapping in the opposite order.
 fn reversed(value: &Value) -> Value {
     match value {
-        Value::Object(map) => {
-            map.iter().rev().map(|(key, value)| (key.clone(), reversed(value))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(map) => map
+            .iter()
+            .rev()
+            .map(|(key, value)| (key.clone(), reversed(value)))
+            .collect::<Map<_, _>>()
+            .into(),
         Value::Array(items) => items.iter().map(reversed).collect(),
         other => other.clone(),
     }

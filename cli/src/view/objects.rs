@@ -1,8 +1,9 @@
 //! Objects as they are stored.
 
 use super::table::{Style, Table};
-use super::{age, yaml};
+use super::{age, status, yaml};
 use heddle_protocol::api::objects::{ObjectKind, Objects, StoredObject};
+use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::manifest::{Object, Scale, Workload};
 use heddle_protocol::time::UnixMs;
 
@@ -33,6 +34,23 @@ pub fn table(kind: ObjectKind, objects: &Objects, now: UnixMs, style: Style) -> 
 pub fn manifests(objects: &Objects) -> String {
     let documents: Vec<String> = objects.objects.iter().map(|object| yaml::to_yaml(&object.manifest)).collect();
     documents.join("---\n")
+}
+
+/// Everything about one workload: how it fares, and the manifest that it was applied with.
+pub fn describe(object: &StoredObject, status: Option<&WorkloadStatus>, style: Style) -> String {
+    let mut text = format!(
+        "workload:    {}\ngeneration:  {}, applied {}\n",
+        object.name, object.generation, object.applied_at
+    );
+    if !object.history.is_empty() {
+        let earlier: Vec<String> = object.history.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("undo to:     {}\n", earlier.join(", ")));
+    }
+    match status {
+        Some(status) => text.push_str(&status::describe(status, style)),
+        None => text.push_str("status:      gone meanwhile\n"),
+    }
+    format!("{text}\n{}", yaml::to_yaml(&object.manifest))
 }
 
 fn summary(object: &StoredObject) -> Vec<String> {

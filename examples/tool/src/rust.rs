@@ -106,8 +106,9 @@ pub(crate) fn build(route: &Route, workspace: &Path, target: &Path, names: &[&st
         .collect()
 }
 
+/// The compiler that cargo will use for the guests, where `RUSTC` is cleared.
 fn rustc() -> Command {
-    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+    Command::new("rustc")
 }
 
 fn cleared(mut command: Command) -> Command {

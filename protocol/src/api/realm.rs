@@ -25,8 +25,6 @@ pub struct RealmInfo {
     pub epoch: u64,
     /// The newest commit.
     pub commit: u64,
-    /// The state's set digest at that commit.
-    pub state_digest: String,
     /// The version of nats-server.
     pub nats_version: String,
     /// Hosts that live, and hosts in all.

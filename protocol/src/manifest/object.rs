@@ -29,6 +29,7 @@ pub struct Metadata {
     pub name: String,
     /// The namespace that the object lives in; `default` when left out.
     #[serde(default = "default_namespace", skip_serializing_if = "is_default_namespace")]
+    #[schemars(extend("default" = DEFAULT_NAMESPACE))]
     pub namespace: String,
     /// Labels for people and programs. Heddle takes no decision from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -137,7 +137,7 @@ pub struct HttpCapability {
     pub listen: String,
     /// Connections that the listener holds at once.
     #[serde(default = "default_connections", skip_serializing_if = "is_default_connections")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = LISTENER_CONNECTIONS_MAX))]
     pub max_connections: u32,
 }
 

@@ -138,6 +138,10 @@ impl Walk<'_> {
                 format!("{expected} was expected and nothing was found; write a value or leave the field out"),
                 None,
             ),
+            (Value::Int(number), _) if schema["format"] == "duration" => (
+                format!("{expected} was expected and {} was found", node.describe()),
+                Some(format!("{number}s")),
+            ),
             (Value::Int(number), "string") if schema["format"].is_null() => {
                 let found = format!("text was expected and the number {number} was found; write it in quotes");
                 (found, Some(format!("\"{number}\"")))
@@ -314,7 +318,9 @@ fn meant_amount(text: &str, rule: &str) -> Option<String> {
         (rule::BAD_CPU, "m" | "mcpu" | "millicores") => "m",
         _ => return None,
     };
-    (1..=15).contains(&number.len()).then(|| format!("{number}{meant}"))
+    // An amount that was only too large is not meant again.
+    let meant = format!("{number}{meant}");
+    (!number.is_empty() && number.len() <= 15 && meant != text).then_some(meant)
 }
 
 /// The texts that an enumeration allows. An enumeration with described values is a choice of constants.

@@ -6,10 +6,12 @@
 mod across;
 mod config;
 mod cycle;
+mod image;
 mod link;
 mod placement;
 mod platform;
 mod policy;
+mod schedule;
 mod syntax;
 mod trigger;
 mod workload;

@@ -125,16 +125,18 @@ pub struct Component {
 pub struct Limits {
     /// Memory of one instance.
     #[serde(skip_serializing_if = "is_default_memory")]
+    #[schemars(extend("default" = Limits::default().memory.to_string()))]
     pub memory: Size,
     /// Wall time of one call.
     #[serde(skip_serializing_if = "is_default_time")]
+    #[schemars(extend("default" = Limits::default().time.to_string()))]
     pub time: Duration,
     /// Processor time of one replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// Calls in flight per replica; one more is answered with 503.
     #[serde(skip_serializing_if = "is_default_concurrency")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = 100_000), extend("default" = LIMIT_CONCURRENCY))]
     pub concurrency: u32,
     /// Addresses that the components may call, as `host:port`. None when left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -193,11 +195,11 @@ impl Reserve {
 pub struct Instances {
     /// Calls that one instance serves, one after the other, before it is thrown away; 1 is a fresh instance per call.
     #[serde(skip_serializing_if = "is_one")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("default" = 1))]
     pub reuse: u32,
     /// Calls that one instance serves at the same time. More than 1 needs a component with the WASI 0.3 handler.
     #[serde(skip_serializing_if = "is_one")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = 100_000), extend("default" = 1))]
     pub concurrency: u32,
 }
 
@@ -320,6 +322,7 @@ pub struct HttpTrigger {
     pub host: Option<String>,
     /// The path, and everything below it. The longest path that fits a request wins.
     #[serde(default = "default_path", skip_serializing_if = "is_default_path")]
+    #[schemars(extend("default" = "/"))]
     pub path: String,
     /// The methods; all when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

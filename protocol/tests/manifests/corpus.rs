@@ -18,7 +18,11 @@ pub fn read(corpus: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in corpus.split_inclusive('\n') {
         if let Some(name) = line.strip_prefix("=== ") {
-            cases.push(Case { name: name.trim().to_owned(), problems: Vec::new(), text: String::new() });
+            cases.push(Case {
+                name: name.trim().to_owned(),
+                problems: Vec::new(),
+                text: String::new(),
+            });
         } else if let Some(case) = cases.last_mut() {
             match line.strip_prefix("!!! ") {
                 Some(problem) => case.problems.push(problem.trim_end().to_owned()),
@@ -27,17 +31,4 @@ pub fn read(corpus: &str) -> Vec<Case> {
         }
     }
     cases
-}
-
-/// The corpus as text, from its opening remarks and its cases.
-pub fn write(opening: &str, cases: &[Case]) -> String {
-    let mut text = opening.to_owned();
-    for case in cases {
-        text.push_str(&format!("=== {}\n", case.name));
-        for problem in &case.problems {
-            text.push_str(&format!("!!! {problem}\n"));
-        }
-        text.push_str(&case.text);
-    }
-    text
 }

@@ -78,6 +78,11 @@ pub fn judge(world: &World, now: Mono) -> BTreeMap<HostId, HostLiveness> {
     verdicts
 }
 
+/// Whether a host was heard lately and said who it is: what it reports is then true now.
+pub fn is_heard(world: &World, host: &HostId, now: Mono) -> bool {
+    world.hosts.contains_key(host) && judge_alone(world, host, now) == HostLiveness::Alive
+}
+
 /// The earliest moment after `now` at which time alone may change a verdict.
 pub fn next_change(world: &World, now: Mono) -> Option<Mono> {
     let options = &world.watch.options;

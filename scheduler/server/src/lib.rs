@@ -1,1 +1,20 @@
-//! The scheduler's shell: the store, the loop, the artifact pool.
+//! The scheduler's shell: the store, the one loop, the artifact pool.
+//!
+//! [`run`] connects, loads the state, takes over and serves until it is told to stop. It waits for a fact, takes it
+//! in, asks `heddle_scheduler_core` for a decision and carries it out.
+
+pub mod artifact;
+mod change;
+mod events;
+pub mod health;
+mod lead;
+pub mod options;
+mod outbox;
+mod push;
+mod requests;
+mod run;
+mod serve;
+pub mod store;
+
+pub use options::SchedulerOptions;
+pub use run::run;

@@ -137,6 +137,11 @@ impl Pusher {
         Some(Push { host: host.clone(), spec })
     }
 
+    /// Hosts whose last push failed: they are due again after a pause.
+    pub fn waiting(&self) -> impl Iterator<Item = HostId> + '_ {
+        self.hosts.iter().filter(|(_, w)| w.failures > 0 && !w.in_flight).map(|(host, _)| host.clone())
+    }
+
     /// Takes in what came of a push. Says whether it failed.
     pub fn note(&mut self, pushed: &Pushed, head: Version, now: Mono, jitter: f64) -> bool {
         let Some(wanted) = self.hosts.get_mut(&pushed.host) else { return false };

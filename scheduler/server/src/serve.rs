@@ -13,6 +13,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::id::{Namespace, RequestId};
 use heddle_protocol::subject::Subject;
+use heddle_scheduler_core::authorize::{Access, Asked, authorize};
 use serde::de::DeserializeOwned;
 
 /// Longest request id and actor, in bytes.
@@ -39,22 +40,13 @@ pub struct Ask {
     pub attachment: Bytes,
 }
 
-/// Whose requests are answered.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// Whether every request must be signed.
-    pub require_signed: bool,
-    /// The keys whose signatures count.
-    pub keys: Vec<String>,
-}
-
 /// Reads a whole request. None means that nobody waits for an answer.
-pub fn read_ask(message: &Message, payload: &Bytes, trust: &Trust) -> Option<Result<Ask, (async_nats::Subject, ApiError)>> {
+pub fn read_ask(message: &Message, payload: &Bytes, access: &Access) -> Option<Result<Ask, (async_nats::Subject, ApiError)>> {
     let reply = message.reply.clone()?;
-    Some(read(message, payload, trust, reply.clone()).map_err(|error| (reply, error)))
+    Some(read(message, payload, access, reply.clone()).map_err(|error| (reply, error)))
 }
 
-fn read(message: &Message, payload: &Bytes, trust: &Trust, reply: async_nats::Subject) -> Result<Ask, ApiError> {
+fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::Subject) -> Result<Ask, ApiError> {
     let bad = |e: &dyn std::fmt::Display| {
         ApiError::new(ErrorCode::BadRequest, format!("failed to read the request: {e}"), "update the client")
     };
@@ -62,7 +54,7 @@ fn read(message: &Message, payload: &Bytes, trust: &Trust, reply: async_nats::Su
         return Err(bad(&format!("its subject {:?} names no namespace and verb", message.subject.as_str())));
     };
     let opened = envelope::open(payload).map_err(|e| bad(&e))?;
-    let signer = check_signature(&opened, trust)?;
+    let signer = check_signature(&opened)?;
     let (request, attachment): (Request, &[u8]) = api::split("request", opened.payload).map_err(|e| bad(&e))?;
     if request.v != api::VERSION {
         let why = format!("it has version {}, this scheduler speaks {}", request.v, api::VERSION);
@@ -74,6 +66,8 @@ fn read(message: &Message, payload: &Bytes, trust: &Trust, reply: async_nats::Su
     {
         return Err(bad(&format!("a request id has 1 to {NAME_BYTES_MAX} bytes, and an actor at most as many")));
     }
+    let asked = Asked { actor: &request.actor, key: signer.as_deref(), verb: &verb, namespace: &namespace };
+    authorize(access, &asked)?;
     let actor = match signer {
         Some(key) => format!("{} ({key})", request.actor),
         None => request.actor,
@@ -83,26 +77,16 @@ fn read(message: &Message, payload: &Bytes, trust: &Trust, reply: async_nats::Su
     Ok(Ask { reply, namespace, verb, request_id: request.request_id, actor, body: request.body, body_digest, attachment })
 }
 
-fn check_signature(opened: &envelope::Envelope<'_>, trust: &Trust) -> Result<Option<String>, ApiError> {
-    let forbidden = |why: String| {
-        ApiError::new(
+/// A signature that is there must be good, whether one is needed or not.
+fn check_signature(opened: &envelope::Envelope<'_>) -> Result<Option<String>, ApiError> {
+    let Some(key) = &opened.key_id else { return Ok(None) };
+    match opened.self_signed(Kind::Api) {
+        Ok(_) => Ok(Some(key.clone())),
+        Err(e) => Err(ApiError::new(
             ErrorCode::Forbidden,
-            format!("failed to trust the request: {why}"),
-            "sign with a key that the scheduler was given with --trusted-key (`heddle --key FILE …`)",
-        )
-    };
-    match &opened.key_id {
-        // A signature that is there must be good, whether it is needed or not.
-        Some(key) if !trust.keys.is_empty() || trust.require_signed => {
-            opened.verified(Kind::Api, &trust.keys).map_err(|e| forbidden(e.to_string()))?;
-            Ok(Some(key.clone()))
-        }
-        Some(key) => {
-            opened.self_signed(Kind::Api).map_err(|e| forbidden(e.to_string()))?;
-            Ok(Some(key.clone()))
-        }
-        None if trust.require_signed => Err(forbidden("it is not signed".to_owned())),
-        None => Ok(None),
+            format!("failed to trust the request: {e}"),
+            "send it again, signed by the key that it names",
+        )),
     }
 }
 
@@ -160,29 +144,29 @@ mod tests {
         api::join("request", &request, b"bytes").unwrap()
     }
 
-    fn ask(payload: Vec<u8>, trust: &Trust) -> Result<Ask, ErrorCode> {
+    fn ask(payload: Vec<u8>, access: &Access) -> Result<Ask, ErrorCode> {
         let (message, payload) = message(payload);
-        read_ask(&message, &payload, trust).unwrap().map_err(|(_, e)| e.code)
+        read_ask(&message, &payload, access).unwrap().map_err(|(_, e)| e.code)
     }
 
     #[test]
     fn a_signed_request_is_asked_for_and_checked() {
         let (key, other) = (SigningKey::generate(), SigningKey::generate());
-        let trust = Trust { require_signed: true, keys: vec![key.public()] };
+        let trust = Access::Signed(std::collections::BTreeSet::from([key.public()]));
         let good = envelope::seal(Kind::Api, &request(), &key).unwrap();
         assert_eq!(ask(good, &trust).unwrap().actor, format!("ann ({})", key.public()));
         let foreign = envelope::seal(Kind::Api, &request(), &other).unwrap();
         assert_eq!(ask(foreign, &trust).unwrap_err(), ErrorCode::Forbidden);
         let unsigned = envelope::wrap_unsigned(Kind::Api, &request()).unwrap();
         assert_eq!(ask(unsigned.clone(), &trust).unwrap_err(), ErrorCode::Forbidden);
-        let open = Trust { require_signed: false, keys: Vec::new() };
+        let open = Access::Open;
         let read = ask(unsigned, &open).unwrap();
         assert_eq!((read.verb.as_str(), &read.attachment[..]), ("apply", &b"bytes"[..]));
     }
 
     #[test]
     fn garbage_is_refused_with_an_answer() {
-        let trust = Trust { require_signed: false, keys: Vec::new() };
+        let trust = Access::Open;
         for bad in [&b""[..], b"{}\n{}", b"\n", &[0xff; 2000]] {
             assert_eq!(ask(bad.to_vec(), &trust).unwrap_err(), ErrorCode::BadRequest);
         }

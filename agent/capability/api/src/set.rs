@@ -46,6 +46,18 @@ impl CapabilitySet {
         CapabilitySetBuilder::default()
     }
 
+    /// Lends what every host has without a platform that says so: `config` and `logging`, under these names.
+    pub fn lend_defaults(&self) -> Result<(), CapabilityError> {
+        let always = [("config", CapabilityOffer::Config {}), ("logging", CapabilityOffer::Logging {})];
+        for (name, offer) in always {
+            let Ok(name) = CapabilityName::parse(name) else { continue };
+            if self.kinds.contains_key(&offer.feature()) {
+                self.apply(&name, &offer)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The features of the kinds in this set.
     pub fn features(&self) -> BTreeSet<Feature> {
         self.kinds.keys().copied().collect()

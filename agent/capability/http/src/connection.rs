@@ -114,8 +114,13 @@ async fn serve<E: Endpoint>(stream: TcpStream, permit: Permit<E>, mut stopped: w
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
-        _ = stopped.wait_for(|stop| *stop) => {
+        served = connection.as_mut() => Some(served),
+        // Also when the sender is gone: then the listeners are.
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

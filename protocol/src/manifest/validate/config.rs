@@ -82,7 +82,7 @@ pub(super) fn secrets(check: &mut Check<'_>, at: &FieldPath, secrets: &BTreeMap<
             match &source.path {
                 Some(path) => secret_path(check, &at.key("path"), path),
                 None => check.report(
-                    &at,
+                    &at.key("path"),
                     rule::MISSING_FIELD,
                     "`path` is missing: the secret's path in the backend",
                 ),

@@ -1,4 +1,4 @@
-//! The forms of names, labels, hosts, paths and the like.
+//! The forms of names, labels, hosts, paths and the like; images and schedules have files of their own.
 //!
 //! In: one text. Out: nothing if it has the form, or what is wrong with it and what was probably meant.
 
@@ -14,14 +14,14 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             meant: None,
         }
     }
 
-    fn meant(mut self, meant: Option<String>) -> Self {
+    pub(super) fn meant(mut self, meant: Option<String>) -> Self {
         self.meant = meant;
         self
     }
@@ -283,26 +283,6 @@ pub(super) fn store_name(text: &str) -> Result<(), Fault> {
     )))
 }
 
-/// A time zone's name; whether the zone exists is known where the schedule runs.
-pub(super) fn time_zone(text: &str) -> Result<(), Fault> {
-    let part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_uppercase())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+".contains(&b))
-    };
-    if text == "UTC" || (text.len() <= 64 && text.contains('/') && text.split('/').all(part)) {
-        return Ok(());
-    }
-    let fault = Fault::new(format!(
-        "{} is no time zone: UTC, or a name such as Europe/Berlin",
-        quoted(text)
-    ));
-    Err(fault.meant(
-        ["utc", "gmt", "z"]
-            .contains(&text.to_lowercase().as_str())
-            .then(|| "UTC".to_owned()),
-    ))
-}
-
 /// A folder below the agent's data folder.
 pub(super) fn folder(text: &str) -> Result<(), Fault> {
     let segment = |segment: &str| {
@@ -322,151 +302,11 @@ pub(super) fn folder(text: &str) -> Result<(), Fault> {
     )))
 }
 
-/// Where a component comes from.
-pub(super) fn image(text: &str) -> Result<(), Fault> {
-    let fault = |why: &str| Fault::new(format!("{} is no image: {why}", quoted(text)));
-    if text.len() > 4_096 || text.chars().any(char::is_control) {
-        return Err(fault("it has at most 4,096 bytes and no control characters"));
-    }
-    if let Some(path) = text.strip_prefix("file:") {
-        return match path.strip_prefix("//") {
-            Some(rest) => Err(fault("a file is `file:` and its path").meant(Some(format!("file:{rest}")))),
-            None if path.is_empty() => Err(fault("a file has a path")),
-            None => Ok(()),
-        };
-    }
-    if text.starts_with("sha256:") {
-        return if is_digest(text) {
-            Ok(())
-        } else {
-            Err(fault("a digest is `sha256:` and 64 lower-case hex digits"))
-        };
-    }
-    if let Some(reference) = text.strip_prefix("oci://") {
-        return oci_reference(reference).map_err(fault);
-    }
-    let meant = if text.ends_with(".wasm") && !text.contains("://") {
-        Some(format!("file:{text}"))
-    } else {
-        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-        oci_reference(rest).is_ok().then(|| format!("oci://{rest}"))
-    };
-    Err(fault("it is `oci://registry/path:tag`, `file:path` or `sha256:<hex>`").meant(meant))
-}
-
-fn is_digest(text: &str) -> bool {
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.strip_prefix("sha256:")
-        .is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
-}
-
-/// `registry[:port]/path[:tag][@digest]`, with a tag or a digest: without either, `latest` would be meant by silence.
-fn oci_reference(text: &str) -> Result<(), &'static str> {
-    let (text, digest) = match text.split_once('@') {
-        Some((text, digest)) => (text, Some(digest)),
-        None => (text, None),
-    };
-    if digest.is_some_and(|digest| !is_digest(digest)) {
-        return Err("its digest is `sha256:` and 64 lower-case hex digits");
-    }
-    let (registry, rest) = text.split_once('/').ok_or("it names a registry and a path")?;
-    let (registry_host, port) = match registry.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (registry, None),
-    };
-    if host(registry_host).is_err() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err("its registry is a host, with or without a port");
-    }
-    let (path, tag) = match rest.split_once(':') {
-        Some((path, tag)) => (path, Some(tag)),
-        None => (rest, None),
-    };
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let part = |part: &str| {
-        let ends = [part.bytes().next(), part.bytes().last()];
-        !part.is_empty()
-            && ends.into_iter().flatten().all(plain)
-            && part.bytes().all(|b| plain(b) || b"._-".contains(&b))
-    };
-    if !path.split('/').all(part) {
-        return Err("its path is lower-case words joined by '/', '.', '_' and '-'");
-    }
-    let tag_fits = |tag: &str| {
-        (1..=128).contains(&tag.len())
-            && !tag.starts_with(['.', '-'])
-            && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    match (tag, digest) {
-        (None, None) => Err("it names a tag or a digest"),
-        (Some(tag), _) if !tag_fits(tag) => Err("its tag is 1 to 128 of letters, digits, '.', '_' and '-'"),
-        _ => Ok(()),
-    }
-}
-
-/// Five fields of numbers, names, ranges, lists and steps, as cron has them.
-pub(super) fn schedule(text: &str) -> Result<(), Fault> {
-    const MONTHS: &[&str] = &[
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
-    const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    const FIELDS: [(&str, u32, u32, &[&str]); 5] = [
-        ("minute", 0, 59, &[]),
-        ("hour", 0, 23, &[]),
-        ("day of month", 1, 31, &[]),
-        ("month", 1, 12, MONTHS),
-        ("day of week", 0, 7, DAYS),
-    ];
-    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-    if fields.len() != FIELDS.len() || text.len() > 256 {
-        return Err(Fault::new(format!(
-            "{} is no schedule: it has five fields (minute, hour, day of month, month, day of week), such as \
-             \"*/5 * * * *\"",
-            quoted(text)
-        )));
-    }
-    for (field, (what, least, most, names)) in fields.into_iter().zip(FIELDS) {
-        if !field
-            .split(',')
-            .all(|item| cron_item(item, least, most, names).is_some())
-        {
-            return Err(Fault::new(format!(
-                "{} is no {what}: numbers from {least} to {most}, `*`, ranges such as {least}-{most}, and steps such as \
-                 */2",
-                quoted(field)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// `*`, `a`, `a-b`, each with an optional `/step`. Nothing if it is none of these.
-fn cron_item(item: &str, least: u32, most: u32, names: &[&str]) -> Option<()> {
-    let number = |text: &str| {
-        let named = names.iter().position(|name| text.eq_ignore_ascii_case(name));
-        match named.and_then(|index| u32::try_from(index).ok()) {
-            Some(index) => Some(index + least),
-            None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-            None => None,
-        }
-    };
-    let (range, step) = match item.split_once('/') {
-        Some((range, step)) => (range, Some(number(step)?)),
-        None => (item, None),
-    };
-    let (first, last) = match range.split_once('-') {
-        _ if range == "*" => (least, most),
-        Some((first, last)) => (number(first)?, number(last)?),
-        None => (number(range)?, number(range)?),
-    };
-    let fits = least <= first && first <= last && last <= most && step.is_none_or(|step| (1..=most).contains(&step));
-    fits.then_some(())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn check(form: fn(&str) -> Result<(), Fault>, good: &[&str], bad: &[(&str, Option<&str>)]) {
+    pub(in super::super) fn check(form: fn(&str) -> Result<(), Fault>, good: &[&str], bad: &[(&str, Option<&str>)]) {
         for text in good {
             assert!(form(text).is_ok(), "{text:?} was refused: {:?}", form(text));
         }
@@ -563,34 +403,6 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_a_registry_path_a_file_or_a_digest() {
-        let digest = format!("sha256:{}", "0a".repeat(32));
-        let pinned = format!("oci://r.example:5000/a/b@{digest}");
-        check(
-            image,
-            &[
-                "oci://registry.example/shop/cart-api:1.4.2",
-                "file:./a b.wasm",
-                "file:/a.wasm",
-                &digest,
-                &pinned,
-            ],
-            &[
-                ("target/a.wasm", Some("file:target/a.wasm")),
-                ("file:///a.wasm", Some("file:/a.wasm")),
-                ("ghcr.io/a/b:1", Some("oci://ghcr.io/a/b:1")),
-                ("https://ghcr.io/a/b:1", Some("oci://ghcr.io/a/b:1")),
-                ("oci://ghcr.io/a/b", None),
-                ("oci://ghcr.io/A/b:1", None),
-                ("oci://ghcr.io", None),
-                ("sha256:12", None),
-                ("file:", None),
-                ("", None),
-            ],
-        );
-    }
-
-    #[test]
     fn an_interface_has_a_namespace_a_package_and_a_name() {
         check(
             interface,
@@ -607,26 +419,6 @@ mod tests {
                 ("a:b/C-d-", None),
                 ("a:b/c/d", None),
             ],
-        );
-    }
-
-    #[test]
-    fn a_schedule_has_five_fields_within_their_bounds() {
-        check(
-            schedule,
-            &["*/5 * * * *", "0 0 1 jan mon-fri", "0,30 9-17 * * 1-5", "59 23 31 12 7"],
-            &[
-                ("* * * *", None),
-                ("60 * * * *", None),
-                ("*/0 * * * *", None),
-                ("5-1 * * * *", None),
-                ("@daily", None),
-            ],
-        );
-        check(
-            time_zone,
-            &["UTC", "Europe/Berlin", "America/Argentina/Ushuaia"],
-            &[("utc", Some("UTC")), ("Berlin", None)],
         );
     }
 

@@ -4,7 +4,7 @@ use super::super::problem::FieldPath;
 use super::super::rule;
 use super::super::workload::{HttpTrigger, Workload};
 use super::link::known_component;
-use super::{Check, syntax};
+use super::{Check, schedule, syntax};
 
 pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
     for (index, trigger) in workload.spec.triggers.iter().enumerate() {
@@ -36,10 +36,10 @@ pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
             check.syntax(
                 &at.key("schedule"),
                 rule::BAD_SCHEDULE,
-                syntax::schedule(&cron.schedule),
+                schedule::schedule(&cron.schedule),
             );
             if let Some(zone) = &cron.time_zone {
-                check.syntax(&at.key("timeZone"), rule::BAD_TIME_ZONE, syntax::time_zone(zone));
+                check.syntax(&at.key("timeZone"), rule::BAD_TIME_ZONE, schedule::time_zone(zone));
             }
             component(check, &at, cron.component.as_deref(), workload);
         }

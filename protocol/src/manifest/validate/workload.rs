@@ -3,7 +3,7 @@
 use super::super::problem::FieldPath;
 use super::super::workload::{Limits, Workload, WorkloadSpec};
 use super::super::{Cpu, Duration, Size, rule};
-use super::{Check, config, link, placement, policy, syntax, trigger};
+use super::{Check, config, image, link, placement, policy, syntax, trigger};
 use std::collections::BTreeMap;
 
 /// The least memory of an instance: one page of WebAssembly.
@@ -41,7 +41,7 @@ fn components(check: &mut Check<'_>, spec: &WorkloadSpec) {
             );
             check.report(&at.key("name"), rule::DUPLICATE_NAME, message);
         }
-        check.syntax(&at.key("image"), rule::BAD_IMAGE, syntax::image(&component.image));
+        check.syntax(&at.key("image"), rule::BAD_IMAGE, image::image(&component.image));
         config::sources(check, &at.key("config"), &component.config);
         config::secrets(check, &at.key("secrets"), &component.secrets, true);
     }

@@ -54,6 +54,7 @@ impl HostView<'_> {
 }
 
 /// All admitted hosts, ordered by id.
+#[derive(Clone)]
 pub struct Fleet<'a> {
     hosts: Vec<HostView<'a>>,
     partitions: BTreeMap<String, BTreeSet<HostId>>,

@@ -100,8 +100,8 @@ impl<'a> SpreadTree<'a> {
 
 impl Node<'_> {
     fn need_compared(&self, other: &Self) -> Ordering {
-        let lacks = |node: &Self| node.target.map_or(0, |target| target.saturating_sub(node.count));
-        // Those below their share come first, the one that lacks most before the others.
+        // The one that lacks most of its share comes first; the one that is most above it, last.
+        let lacks = |node: &Self| node.target.map_or(0, |target| i64::from(target) - i64::from(node.count));
         let by_lack = lacks(other).cmp(&lacks(self));
         // Then whoever would have the fewest per weight, this replica counted.
         let per_weight = |node: &Self, w: u32| (u64::from(node.count) + 1) * u64::from(w.max(1));

@@ -75,7 +75,10 @@ pub struct ArtifactStore(Backing);
 
 #[derive(Clone)]
 enum Backing {
-    JetStream { bucket: ObjectStore, answer_within: Duration },
+    JetStream {
+        bucket: Box<ObjectStore>,
+        answer_within: Duration,
+    },
     Memory(Arc<Mutex<BTreeMap<ArtifactDigest, Bytes>>>),
 }
 
@@ -108,7 +111,10 @@ impl ArtifactStore {
                 created.map_err(|error| StoreError::unavailable(format!("create bucket {name}"), error))?
             }
         };
-        Ok(Self(Backing::JetStream { bucket, answer_within: options.answer_within }))
+        Ok(Self(Backing::JetStream {
+            bucket: Box::new(bucket),
+            answer_within: options.answer_within,
+        }))
     }
 
     /// An empty store in memory.
@@ -165,16 +171,25 @@ impl ArtifactStore {
                 Err(error) => return Err(StoreError::unavailable(format!("read artifact {digest}"), error)),
             },
         };
-        Ok(Some(ArtifactReader { digest: digest.clone(), source, sum: Sha256::new(), ended: false }))
+        Ok(Some(ArtifactReader {
+            digest: digest.clone(),
+            source,
+            sum: Sha256::new(),
+            ended: false,
+        }))
     }
 
     /// Reads a whole artifact of at most `bytes_max` bytes, verified.
     pub async fn read(&self, digest: &ArtifactDigest, bytes_max: usize) -> Result<Option<Bytes>, StoreError> {
-        let Some(mut reader) = self.get(digest).await? else { return Ok(None) };
+        let Some(mut reader) = self.get(digest).await? else {
+            return Ok(None);
+        };
         let mut bytes = BytesMut::new();
         while let Some(chunk) = reader.next_chunk().await? {
             if bytes.len() + chunk.len() > bytes_max {
-                return Err(StoreError::Invalid(format!("artifact {digest} has more than {bytes_max} bytes")));
+                return Err(StoreError::Invalid(format!(
+                    "artifact {digest} has more than {bytes_max} bytes"
+                )));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -197,11 +212,16 @@ impl ArtifactStore {
                 let failed = |error: async_nats::Error| StoreError::unavailable("list artifacts", error);
                 let mut list = bucket.list().await.map_err(|error| failed(error.into()))?;
                 loop {
-                    let next = timeout(CHUNK_WITHIN, list.next()).await.map_err(|error| failed(error.into()))?;
+                    let next = timeout(CHUNK_WITHIN, list.next())
+                        .await
+                        .map_err(|error| failed(error.into()))?;
                     let Some(object) = next else { break };
                     let object = object.map_err(|error| failed(error.into()))?;
                     if let Ok(digest) = ArtifactDigest::parse(&object.name) {
-                        infos.push(ArtifactInfo { digest, size: object.size as u64 });
+                        infos.push(ArtifactInfo {
+                            digest,
+                            size: object.size as u64,
+                        });
                     }
                 }
             }
@@ -273,7 +293,10 @@ impl ArtifactReader {
         let found = ArtifactDigest::from_hash(std::mem::take(&mut self.sum).finalize().into());
         match found == self.digest {
             true => Ok(None),
-            false => Err(StoreError::corrupt(format!("artifact {}", self.digest), format!("its bytes have {found}"))),
+            false => Err(StoreError::corrupt(
+                format!("artifact {}", self.digest),
+                format!("its bytes have {found}"),
+            )),
         }
     }
 }

@@ -11,7 +11,9 @@ use super::content::{Content, Step, logical_writes};
 use super::digest::SetDigest;
 use super::error::StoreError;
 use super::log::{Label, Message};
-use super::record::{CommitKind, DIRECT_BYTES_MAX, DIRECT_WRITES_MAX, HEAD, HEAD_SCHEMA, Head, Image, MARKER_TTL, Write};
+use super::record::{
+    CommitKind, DIRECT_BYTES_MAX, DIRECT_WRITES_MAX, HEAD, HEAD_SCHEMA, Head, Image, MARKER_TTL, Write,
+};
 use super::stage::{self, Block};
 
 /// A batch ready to be sent.
@@ -41,7 +43,10 @@ pub(crate) struct Wish {
 
 /// Plans the steps of some writes: directly, or staged when they are too many or too large for one batch.
 pub(crate) fn steps_of(content: &Content, n: u64, writes: Vec<Write>) -> Result<(Vec<Step>, Vec<Block>), StoreError> {
-    let bytes: usize = writes.iter().map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len)).sum();
+    let bytes: usize = writes
+        .iter()
+        .map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len))
+        .sum();
     if writes.len() <= DIRECT_WRITES_MAX && bytes <= DIRECT_BYTES_MAX {
         let timed = content.changes.is_empty();
         let steps = writes.into_iter().map(|Write { key, value }| match value {
@@ -51,7 +56,14 @@ pub(crate) fn steps_of(content: &Content, n: u64, writes: Vec<Write>) -> Result<
         return Ok((steps.collect(), Vec::new()));
     }
     let (manifest, blocks) = stage::pack(&writes)?;
-    Ok((vec![Step::Change { n, stages: manifest.blocks, writes }], blocks))
+    Ok((
+        vec![Step::Change {
+            n,
+            stages: manifest.blocks,
+            writes,
+        }],
+        blocks,
+    ))
 }
 
 /// Puts the batch together.
@@ -83,10 +95,19 @@ pub(crate) fn prepare(
         body: wish.audit,
         marker: false,
         ttl: Some(audit_ttl),
-        label: Some(Label { batch_id: head.batch_id.clone(), kind: wish.kind }),
+        label: Some(Label {
+            batch_id: head.batch_id.clone(),
+            kind: wish.kind,
+        }),
     });
     messages.push(Message::value(HEAD, json(&head)?));
-    Ok(Prepared { head, fence: image.head_seq, messages, steps, blocks })
+    Ok(Prepared {
+        head,
+        fence: image.head_seq,
+        messages,
+        steps,
+        blocks,
+    })
 }
 
 /// The stored form of a block.
@@ -99,12 +120,20 @@ fn message(step: &Step) -> Result<Message, StoreError> {
         Step::Put { key, value } => Message::value(key, value.clone()),
         Step::Remove { key, timed } => Message::marker(key, timed.then_some(MARKER_TTL)),
         Step::Change { n, stages, writes } => {
-            let manifest = stage::Manifest { v: 1, writes: writes.len() as u64, blocks: stages.clone() };
+            let manifest = stage::Manifest {
+                v: 1,
+                writes: writes.len() as u64,
+                blocks: stages.clone(),
+            };
             Message::value(format!("change.{n}"), json(&manifest)?)
         }
         Step::DropChange { n } => Message::marker(format!("change.{n}"), Some(MARKER_TTL)),
         Step::DropStage { digest } => Message::marker(format!("stage.{digest}"), Some(MARKER_TTL)),
-        Step::Stage { .. } => return Err(StoreError::Invalid("a block is published before its batch, not in it".into())),
+        Step::Stage { .. } => {
+            return Err(StoreError::Invalid(
+                "a block is published before its batch, not in it".into(),
+            ));
+        }
     })
 }
 

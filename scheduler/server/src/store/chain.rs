@@ -52,7 +52,7 @@ impl Store {
     /// Opens a realm on a NATS connection. Its stream is created if there is none, and refused if it does not fit.
     pub async fn open(client: async_nats::Client, options: StoreOptions) -> Result<Self, StoreError> {
         let log = JetStreamLog::open_stream(client, &options).await?;
-        Ok(Self::on(Log::JetStream(log), options))
+        Ok(Self::on(Log::JetStream(Box::new(log)), options))
     }
 
     /// Opens a store in memory. Two stores on one realm are rivals, like two schedulers.
@@ -69,8 +69,17 @@ impl Store {
             leading: false,
             doubt: None,
         };
-        let wire = Wire { log, faults: SyncMutex::default() };
-        Self { inner: Arc::new(Inner { wire, options, chain: Mutex::new(chain) }) }
+        let wire = Wire {
+            log,
+            faults: SyncMutex::default(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                wire,
+                options,
+                chain: Mutex::new(chain),
+            }),
+        }
     }
 
     /// The realm's name.
@@ -126,7 +135,13 @@ impl Store {
     #[doc(hidden)]
     pub async fn block_keys(&self) -> Vec<String> {
         let chain = self.inner.chain.lock().await;
-        chain.content.changes.values().flat_map(|change| &change.stages).map(|digest| format!("stage.{digest}")).collect()
+        chain
+            .content
+            .changes
+            .values()
+            .flat_map(|change| &change.stages)
+            .map(|digest| format!("stage.{digest}"))
+            .collect()
     }
 
     /// Sets faults for the next batches and reads. For tests only.
@@ -138,12 +153,20 @@ impl Store {
 
 impl Chain {
     pub(crate) fn image(&self) -> Image {
-        Image { head: self.head.clone(), head_seq: self.head_seq, values: self.content.values.clone() }
+        Image {
+            head: self.head.clone(),
+            head_seq: self.head_seq,
+            values: self.content.values.clone(),
+        }
     }
 
     /// An image without its values, which preparing a batch does not need.
     pub(crate) fn tip(&self) -> Image {
-        Image { head: self.head.clone(), head_seq: self.head_seq, values: BTreeMap::new() }
+        Image {
+            head: self.head.clone(),
+            head_seq: self.head_seq,
+            values: BTreeMap::new(),
+        }
     }
 
     /// Moves to a newer head.
@@ -214,7 +237,9 @@ impl Wire {
             Some(Fault::DelayRequest) => self.faults().delayed = Some((batch.to_vec(), fence)),
             Some(Fault::LoseRequest | Fault::FailRead) => {}
         }
-        BatchAnswer::Unclear { why: "no answer (a fault set by a test)".into() }
+        BatchAnswer::Unclear {
+            why: "no answer (a fault set by a test)".into(),
+        }
     }
 
     pub(crate) async fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
@@ -227,7 +252,10 @@ impl Wire {
             fails
         };
         match fails {
-            true => Err(StoreError::unavailable(format!("read {key}"), "no answer (a fault set by a test)")),
+            true => Err(StoreError::unavailable(
+                format!("read {key}"),
+                "no answer (a fault set by a test)",
+            )),
             false => self.log.last(key).await,
         }
     }

@@ -55,8 +55,14 @@ impl Store {
             batch_id: new_batch_id(),
             audit: Bytes::new(),
         };
-        let prepared =
-            batch::prepare(&chain.tip(), &chain.content, wish, Vec::new(), Vec::new(), self.inner.options.audit_ttl)?;
+        let prepared = batch::prepare(
+            &chain.tip(),
+            &chain.content,
+            wish,
+            Vec::new(),
+            Vec::new(),
+            self.inner.options.audit_ttl,
+        )?;
         self.send(&mut chain, prepared).await
     }
 
@@ -68,7 +74,8 @@ impl Store {
         let mut chain = self.inner.chain.lock().await;
         chain.check_leading()?;
         let (steps, blocks) = batch::steps_of(&chain.content, chain.head.n + 1, commit.writes)?;
-        self.commit_steps(&mut chain, CommitKind::Change, steps, blocks, commit.audit).await
+        self.commit_steps(&mut chain, CommitKind::Change, steps, blocks, commit.audit)
+            .await
     }
 
     /// Finds out what became of a commit whose outcome was unknown, by storing it again behind the same fence.
@@ -99,17 +106,29 @@ impl Store {
             batch_id: new_batch_id(),
             audit,
         };
-        let prepared =
-            batch::prepare(&chain.tip(), &chain.content, wish, steps, blocks, self.inner.options.audit_ttl)?;
+        let prepared = batch::prepare(
+            &chain.tip(),
+            &chain.content,
+            wish,
+            steps,
+            blocks,
+            self.inner.options.audit_ttl,
+        )?;
         self.send(chain, prepared).await
     }
 
     /// Publishes a batch's blocks, then sends it.
     pub(crate) async fn send(&self, chain: &mut Chain, prepared: Prepared) -> Result<CommitOutcome, StoreError> {
         if !prepared.blocks.is_empty() {
-            self.inner.wire.log.publish_all(prepared.blocks.iter().map(batch::block_message).collect()).await?;
+            self.inner
+                .wire
+                .log
+                .publish_all(prepared.blocks.iter().map(batch::block_message).collect())
+                .await?;
             for block in &prepared.blocks {
-                chain.content.apply(&Step::Stage { digest: block.digest.clone() });
+                chain.content.apply(&Step::Stage {
+                    digest: block.digest.clone(),
+                });
             }
         }
         self.drive(chain, Arc::new(prepared), false).await
@@ -131,7 +150,12 @@ impl Store {
                 BatchAnswer::Refused { code, description } if !unclear => {
                     chain.doubt = None;
                     let doing = format!("commit {}", prepared.head.n);
-                    return Err(StoreError::Refused { doing, code, description, hint: super::jetstream::hint(code) });
+                    return Err(StoreError::Refused {
+                        doing,
+                        code,
+                        description,
+                        hint: super::jetstream::hint(code),
+                    });
                 }
                 answer => {
                     unclear |= matches!(answer, BatchAnswer::Unclear { .. });
@@ -166,7 +190,10 @@ impl Store {
 
     /// Looks a batch up by its id at the stream's leader.
     async fn look_up(&self, prepared: &Prepared) -> Result<Finding, StoreError> {
-        let rolled_back = |found: String| StoreError::RolledBack { expected: prepared.head.n - 1, found };
+        let rolled_back = |found: String| StoreError::RolledBack {
+            expected: prepared.head.n - 1,
+            found,
+        };
         let (head, seq) = match self.inner.wire.head().await? {
             None if prepared.fence == 0 => return Ok(Finding::Unmoved),
             None => return Err(rolled_back("missing".into())),
@@ -183,7 +210,12 @@ impl Store {
         }
         // Others have committed since. Whether ours is below theirs, its audit record tells; the head followed it at once.
         match self.inner.wire.last(&format!("audit.{}", prepared.head.n)).await? {
-            Some(record) if record.label.as_ref().is_some_and(|label| label.batch_id == prepared.head.batch_id) => {
+            Some(record)
+                if record
+                    .label
+                    .as_ref()
+                    .is_some_and(|label| label.batch_id == prepared.head.batch_id) =>
+            {
                 Ok(Finding::Landed(record.seq + 1))
             }
             _ => Ok(Finding::Lost(head)),
@@ -196,10 +228,14 @@ impl Store {
             Some((_, seq)) if seq == chain.head_seq => Ok(None),
             None if chain.head_seq == 0 => Ok(None),
             Some((head, seq)) if seq > chain.head_seq => Ok(Some(CommitOutcome::Conflict { head })),
-            Some((head, _)) => {
-                Err(StoreError::RolledBack { expected: chain.head.n, found: format!("commit {}", head.n) })
-            }
-            None => Err(StoreError::RolledBack { expected: chain.head.n, found: "missing".into() }),
+            Some((head, _)) => Err(StoreError::RolledBack {
+                expected: chain.head.n,
+                found: format!("commit {}", head.n),
+            }),
+            None => Err(StoreError::RolledBack {
+                expected: chain.head.n,
+                found: "missing".into(),
+            }),
         }
     }
 }
@@ -218,9 +254,10 @@ impl Chain {
     pub(crate) fn check_certain(&self) -> Result<(), StoreError> {
         match &self.doubt {
             None => Ok(()),
-            Some(doubt) => {
-                Err(StoreError::InDoubt { n: doubt.head.n, batch_id: doubt.head.batch_id.clone() })
-            }
+            Some(doubt) => Err(StoreError::InDoubt {
+                n: doubt.head.n,
+                batch_id: doubt.head.batch_id.clone(),
+            }),
         }
     }
 
@@ -230,13 +267,20 @@ impl Chain {
         self.verify()?;
         self.loaded = true;
         self.leading = true;
-        Ok(CommitOutcome::Committed { n: prepared.head.n, seq })
+        Ok(CommitOutcome::Committed {
+            n: prepared.head.n,
+            seq,
+        })
     }
 
     fn give_up(&mut self, prepared: &Prepared, unclear: bool, why: Cause) -> StoreError {
         let n = prepared.head.n;
         if unclear {
-            return StoreError::Unknown { n, batch_id: prepared.head.batch_id.clone(), source: why };
+            return StoreError::Unknown {
+                n,
+                batch_id: prepared.head.batch_id.clone(),
+                source: why,
+            };
         }
         // No attempt can arrive any more, so the commit did not happen, and the head is where it was.
         self.doubt = None;

@@ -19,7 +19,11 @@ pub(crate) enum Step {
     /// A delete marker; `timed` if it goes away by itself.
     Remove { key: String, timed: bool },
     /// A staged change: all its writes at this point of the order.
-    Change { n: u64, stages: Vec<String>, writes: Vec<Write> },
+    Change {
+        n: u64,
+        stages: Vec<String>,
+        writes: Vec<Write>,
+    },
     /// A staged change whose writes all have records of their own.
     DropChange { n: u64 },
     /// A block of staged writes, without meaning by itself.
@@ -79,7 +83,13 @@ impl Content {
                     self.set(&write.key, write.value.clone());
                 }
                 let keys = writes.iter().map(|write| write.key.clone()).collect();
-                self.changes.insert(*n, StagedChange { stages: stages.clone(), keys });
+                self.changes.insert(
+                    *n,
+                    StagedChange {
+                        stages: stages.clone(),
+                        keys,
+                    },
+                );
             }
             Step::DropChange { n } => {
                 if let Some(change) = self.changes.remove(n) {
@@ -115,7 +125,12 @@ impl Content {
     /// Blocks that no living change names, at most `max`: left by a change that was folded or never committed.
     pub(crate) fn orphans(&self, max: usize) -> Vec<String> {
         let named: BTreeSet<&String> = self.changes.values().flat_map(|change| &change.stages).collect();
-        self.stages.iter().filter(|digest| !named.contains(digest)).take(max).cloned().collect()
+        self.stages
+            .iter()
+            .filter(|digest| !named.contains(digest))
+            .take(max)
+            .cloned()
+            .collect()
     }
 
     /// Whether anything is left to fold or to tidy up.
@@ -149,8 +164,14 @@ pub(crate) fn logical_writes(steps: &[Step]) -> Vec<Write> {
     let mut writes = Vec::new();
     for step in steps {
         match step {
-            Step::Put { key, value } => writes.push(Write { key: key.clone(), value: Some(value.clone()) }),
-            Step::Remove { key, .. } => writes.push(Write { key: key.clone(), value: None }),
+            Step::Put { key, value } => writes.push(Write {
+                key: key.clone(),
+                value: Some(value.clone()),
+            }),
+            Step::Remove { key, .. } => writes.push(Write {
+                key: key.clone(),
+                value: None,
+            }),
             Step::Change { writes: staged, .. } => writes.extend(staged.iter().cloned()),
             Step::DropChange { .. } | Step::Stage { .. } | Step::DropStage { .. } => {}
         }
@@ -165,8 +186,14 @@ mod tests {
     use super::*;
 
     fn write() -> impl Strategy<Value = Write> {
-        (0..12u8, proptest::option::of(proptest::collection::vec(any::<u8>(), 0..4)))
-            .prop_map(|(key, value)| Write { key: format!("k.{key}"), value: value.map(Bytes::from) })
+        (
+            0..12u8,
+            proptest::option::of(proptest::collection::vec(any::<u8>(), 0..4)),
+        )
+            .prop_map(|(key, value)| Write {
+                key: format!("k.{key}"),
+                value: value.map(Bytes::from),
+            })
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -201,8 +228,15 @@ mod tests {
     fn a_later_record_of_a_key_takes_it_out_of_its_change() {
         let mut content = Content::default();
         let writes = vec![Write::put("a", "1"), Write::put("b", "1")];
-        content.apply(&Step::Change { n: 5, stages: vec!["s".into()], writes });
-        content.apply(&Step::Put { key: "a".into(), value: "2".into() });
+        content.apply(&Step::Change {
+            n: 5,
+            stages: vec!["s".into()],
+            writes,
+        });
+        content.apply(&Step::Put {
+            key: "a".into(),
+            value: "2".into(),
+        });
         assert_eq!(content.changes[&5].keys, BTreeSet::from(["b".to_owned()]));
         assert_eq!(content.values["a"], "2");
     }
@@ -212,7 +246,11 @@ mod tests {
         let mut content = Content::default();
         content.apply(&Step::Stage { digest: "s".into() });
         content.apply(&Step::Stage { digest: "t".into() });
-        content.apply(&Step::Change { n: 5, stages: vec!["s".into()], writes: vec![] });
+        content.apply(&Step::Change {
+            n: 5,
+            stages: vec!["s".into()],
+            writes: vec![],
+        });
         assert_eq!(content.orphans(10), ["t"]);
         content.apply(&Step::DropChange { n: 5 });
         assert_eq!(content.orphans(10), ["s", "t"]);

@@ -129,11 +129,17 @@ pub enum StoreError {
 impl StoreError {
     /// An [`StoreError::Unavailable`] from any cause.
     pub(crate) fn unavailable(doing: impl Into<String>, source: impl Into<Cause>) -> Self {
-        Self::Unavailable { doing: doing.into(), source: source.into() }
+        Self::Unavailable {
+            doing: doing.into(),
+            source: source.into(),
+        }
     }
 
     /// A [`StoreError::Corrupt`] from words.
     pub(crate) fn corrupt(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Corrupt { what: what.into(), why: why.to_string() }
+        Self::Corrupt {
+            what: what.into(),
+            why: why.to_string(),
+        }
     }
 }

@@ -48,7 +48,14 @@ impl Store {
     pub async fn follow(&self) -> Result<Feed, StoreError> {
         let records = self.inner.wire.log.feed().await?;
         let attempt = String::new();
-        Ok(Feed { store: self.clone(), records, head_seq: None, batch: Vec::new(), attempt, in_gap: false })
+        Ok(Feed {
+            store: self.clone(),
+            records,
+            head_seq: None,
+            batch: Vec::new(),
+            attempt,
+            in_gap: false,
+        })
     }
 }
 
@@ -88,7 +95,9 @@ impl Feed {
     /// Adds a record to the batch it belongs to. Records outside a batch (blocks, or strays) mean nothing here; the digest
     /// of the next head tells whether a stray changed something.
     fn collect(&mut self, record: Record) {
-        let Some((attempt, place)) = &record.attempt else { return };
+        let Some((attempt, place)) = &record.attempt else {
+            return;
+        };
         if *place == 1 || *attempt != self.attempt || self.batch.len() >= BATCH_RECORDS_MAX {
             self.batch.clear();
             self.attempt.clone_from(attempt);
@@ -106,14 +115,21 @@ impl Feed {
             }
             Some(known) if seq <= known => return None,
             Some(known) if prev_seq != known => {
-                return self.gap(format!("head {seq} replaced head {prev_seq}, head {known} was seen last"));
+                return self.gap(format!(
+                    "head {seq} replaced head {prev_seq}, head {known} was seen last"
+                ));
             }
             Some(_) if self.in_gap => return None,
             Some(_) => {}
         }
-        let whole = (1..).zip(&batch).all(|(place, record)| record.attempt.as_ref().is_some_and(|(_, p)| *p == place));
+        let whole = (1..)
+            .zip(&batch)
+            .all(|(place, record)| record.attempt.as_ref().is_some_and(|(_, p)| *p == place));
         if !whole {
-            return self.gap(format!("only {} records of the batch of head {seq} arrived", batch.len()));
+            return self.gap(format!(
+                "only {} records of the batch of head {seq} arrived",
+                batch.len()
+            ));
         }
         match read_batch(&self.store.inner.wire, &batch).await {
             Ok(committed) => {
@@ -129,7 +145,10 @@ impl Feed {
             return None;
         }
         self.in_gap = true;
-        Some(FeedEvent::Gap { after_seq: self.head_seq.unwrap_or(0), why: why.into() })
+        Some(FeedEvent::Gap {
+            after_seq: self.head_seq.unwrap_or(0),
+            why: why.into(),
+        })
     }
 }
 
@@ -153,5 +172,12 @@ async fn read_batch(wire: &Wire, batch: &[Record]) -> Result<Committed, StoreErr
         steps.extend(step);
     }
     let writes = logical_writes(&steps);
-    Ok(Committed { head, seq: last.seq, prev_seq: last.prev_seq, kind, writes, steps })
+    Ok(Committed {
+        head,
+        seq: last.seq,
+        prev_seq: last.prev_seq,
+        kind,
+        writes,
+        steps,
+    })
 }

@@ -23,14 +23,19 @@ impl Store {
         let steps = fold_steps(&chain.content);
         match steps.is_empty() {
             true => Ok(None),
-            false => self.commit_steps(&mut chain, CommitKind::Fold, steps, Vec::new(), Bytes::new()).await.map(Some),
+            false => self
+                .commit_steps(&mut chain, CommitKind::Fold, steps, Vec::new(), Bytes::new())
+                .await
+                .map(Some),
         }
     }
 }
 
 /// The next step: the oldest change's writes first; then the change itself; then what nobody names any more.
 fn fold_steps(content: &Content) -> Vec<Step> {
-    let Some((n, change)) = content.changes.first_key_value() else { return tidy_steps(content, FOLD_RECORDS_MAX) };
+    let Some((n, change)) = content.changes.first_key_value() else {
+        return tidy_steps(content, FOLD_RECORDS_MAX);
+    };
     let mut steps = Vec::new();
     let mut bytes = 0;
     for key in &change.keys {
@@ -40,9 +45,15 @@ fn fold_steps(content: &Content) -> Vec<Step> {
             return steps;
         }
         steps.push(match value {
-            Some(value) => Step::Put { key: key.clone(), value: value.clone() },
+            Some(value) => Step::Put {
+                key: key.clone(),
+                value: value.clone(),
+            },
             // The change still says what this key was; its marker gets a time limit only when the change is gone.
-            None => Step::Remove { key: key.clone(), timed: false },
+            None => Step::Remove {
+                key: key.clone(),
+                timed: false,
+            },
         });
     }
     if steps.is_empty() {
@@ -52,8 +63,14 @@ fn fold_steps(content: &Content) -> Vec<Step> {
 }
 
 fn tidy_steps(content: &Content, max: usize) -> Vec<Step> {
-    let orphans = content.orphans(max).into_iter().map(|digest| Step::DropStage { digest });
-    let markers = content.untimed.iter().map(|key| Step::Remove { key: key.clone(), timed: true });
+    let orphans = content
+        .orphans(max)
+        .into_iter()
+        .map(|digest| Step::DropStage { digest });
+    let markers = content.untimed.iter().map(|key| Step::Remove {
+        key: key.clone(),
+        timed: true,
+    });
     orphans.chain(markers).take(max).collect()
 }
 
@@ -69,9 +86,16 @@ mod tests {
             0 => Write::remove(format!("k.{i}")),
             _ => Write::put(format!("k.{i}"), "v"),
         });
-        content.apply(&Step::Put { key: "k.0".into(), value: "old".into() });
+        content.apply(&Step::Put {
+            key: "k.0".into(),
+            value: "old".into(),
+        });
         content.apply(&Step::Stage { digest: "s".into() });
-        content.apply(&Step::Change { n: 3, stages: vec!["s".into()], writes: writes.collect() });
+        content.apply(&Step::Change {
+            n: 3,
+            stages: vec!["s".into()],
+            writes: writes.collect(),
+        });
         let (values, digest) = (content.values.clone(), content.digest);
         let mut rounds = 0;
         while !content.is_folded() {

@@ -32,11 +32,17 @@ struct Header {
 pub fn write_image(path: &Path, realm: &str, image: &Image) -> Result<(), StoreError> {
     image.verify()?;
     let temporary = temporary_path(path);
-    let failed = |source| StoreError::File { doing: format!("write image {}", path.display()), source };
+    let failed = |source| StoreError::File {
+        doing: format!("write image {}", path.display()),
+        source,
+    };
     write_synced(&temporary, realm, image).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
     // The new name itself lives in the folder, and is durable only when that is.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
@@ -53,8 +59,15 @@ fn write_synced(path: &Path, realm: &str, image: &Image) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
-    let mut out = Checksummed { to: BufWriter::new(file), sum: Sha256::new() };
-    let header = Header { realm: realm.to_owned(), head_seq: image.head_seq, head: image.head.clone() };
+    let mut out = Checksummed {
+        to: BufWriter::new(file),
+        sum: Sha256::new(),
+    };
+    let header = Header {
+        realm: realm.to_owned(),
+        head_seq: image.head_seq,
+        head: image.head.clone(),
+    };
     out.write_all(FORM)?;
     out.piece(&serde_json::to_vec(&header)?)?;
     for (key, value) in &image.values {
@@ -86,12 +99,17 @@ impl Checksummed {
 
 /// Reads an image back and verifies it in every way there is. An image of another realm is refused.
 pub fn read_image(path: &Path, realm: &str) -> Result<Image, StoreError> {
-    let file = fs::read(path)
-        .map_err(|source| StoreError::File { doing: format!("read image {}", path.display()), source })?;
+    let file = fs::read(path).map_err(|source| StoreError::File {
+        doing: format!("read image {}", path.display()),
+        source,
+    })?;
     let corrupt = |why: String| StoreError::corrupt(format!("image {}", path.display()), why);
     let (header, image) = parse(Bytes::from(file)).map_err(&corrupt)?;
     if header.realm != realm {
-        return Err(corrupt(format!("it belongs to realm {:?}, not to {realm:?}", header.realm)));
+        return Err(corrupt(format!(
+            "it belongs to realm {:?}, not to {realm:?}",
+            header.realm
+        )));
     }
     image.verify()?;
     Ok(image)
@@ -110,7 +128,10 @@ fn parse(file: Bytes) -> Result<(Header, Image), String> {
     let header = take(&mut body).ok_or("it ends in its header")?;
     let header: Header = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
     if header.head.schema > HEAD_SCHEMA {
-        return Err(format!("its head has schema {} (upgrade the scheduler)", header.head.schema));
+        return Err(format!(
+            "its head has schema {} (upgrade the scheduler)",
+            header.head.schema
+        ));
     }
     let mut values = BTreeMap::new();
     while body.has_remaining() {
@@ -118,7 +139,11 @@ fn parse(file: Bytes) -> Result<(Header, Image), String> {
         let key = String::from_utf8(key.to_vec()).map_err(|_| "a key in it is not text")?;
         values.insert(key, take(&mut body).ok_or("it ends in a value")?);
     }
-    let image = Image { head: header.head.clone(), head_seq: header.head_seq, values };
+    let image = Image {
+        head: header.head.clone(),
+        head_seq: header.head_seq,
+        values,
+    };
     Ok((header, image))
 }
 
@@ -137,7 +162,9 @@ mod tests {
 
     fn image(values: usize) -> Image {
         let mut image = Image::empty();
-        image.values = (0..values).map(|i| (format!("workload.shop.w{i}"), Bytes::from(vec![i as u8; i]))).collect();
+        image.values = (0..values)
+            .map(|i| (format!("workload.shop.w{i}"), Bytes::from(vec![i as u8; i])))
+            .collect();
         image.head.digest = SetDigest::of(&image.values);
         image.head.count = values as u64;
         image.head_seq = 9;
@@ -152,7 +179,11 @@ mod tests {
             write_image(&path, "eu", &image(size)).unwrap();
             assert_eq!(read_image(&path, "eu").unwrap(), image(size));
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
         assert!(read_image(&path, "us").unwrap_err().to_string().contains("realm"));
     }
 
@@ -176,7 +207,10 @@ mod tests {
         let path = folder.path().join("realm.image");
         let mut image = image(3);
         image.values.remove("workload.shop.w1");
-        assert!(matches!(write_image(&path, "eu", &image), Err(StoreError::Diverged { .. })));
+        assert!(matches!(
+            write_image(&path, "eu", &image),
+            Err(StoreError::Diverged { .. })
+        ));
         assert!(!path.exists());
     }
 }

@@ -4,9 +4,11 @@
 //! [`BatchAnswer`]. Atomic batches are put on the wire by hand, because what an error code means decides what may be said
 //! about a commit. Nothing here ever deletes or recreates a stream.
 
+use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::client::{Request, RequestErrorKind};
+use async_nats::client::{Request, RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
@@ -35,6 +37,8 @@ const LABEL_KIND: &str = "Heddle-Kind";
 
 /// Blocks on their way at once: enough to keep the link busy, little enough to stay far below the client's buffers.
 const BLOCKS_IN_FLIGHT: usize = 8;
+/// How often a wait for an answer looks whether the connection is still there.
+const CONNECTION_LOOK: Duration = Duration::from_millis(20);
 /// A reader that hears nothing for this long gives up; the server's own idle heartbeats come every few seconds.
 const READ_SILENCE_MAX: Duration = Duration::from_secs(15);
 
@@ -51,7 +55,9 @@ pub(crate) struct JetStreamLog {
 impl JetStreamLog {
     /// Opens the realm's stream: creates it if it is not there, refuses it if its settings would break the store's promises.
     pub(crate) async fn open_stream(client: Client, options: &StoreOptions) -> Result<Self, StoreError> {
-        let context = async_nats::jetstream::ContextBuilder::new().timeout(options.answer_within).build(client.clone());
+        let context = async_nats::jetstream::ContextBuilder::new()
+            .timeout(options.answer_within)
+            .build(client.clone());
         let stream = settings::ensure_stream(&context, options).await?;
         Ok(Self {
             client,
@@ -64,10 +70,14 @@ impl JetStreamLog {
 
     pub(crate) async fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
         let Some((last, others)) = batch.split_last() else {
-            return BatchAnswer::Again { why: "the batch is empty".into() };
+            return BatchAnswer::Again {
+                why: "the batch is empty".into(),
+            };
         };
         if self.client.connection_state() != State::Connected {
-            return BatchAnswer::NotSent { why: "the NATS connection is down".into() };
+            return BatchAnswer::NotSent {
+                why: "the NATS connection is down".into(),
+            };
         }
         // A fresh id for every attempt: one that was cut off must not mix with the next.
         let id = uuid::Uuid::new_v4().simple().to_string();
@@ -76,7 +86,9 @@ impl JetStreamLog {
             let mut headers = headers_of(message);
             headers.insert(BATCH_ID, id.as_str());
             headers.insert(BATCH_SEQUENCE, place.to_string());
-            let publish = self.client.publish_with_headers(self.subject(&message.key), headers, message.body.clone());
+            let publish = self
+                .client
+                .publish_with_headers(self.subject(&message.key), headers, message.body.clone());
             match timeout_at(deadline, publish).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return BatchAnswer::NotSent { why: error.into() },
@@ -93,9 +105,10 @@ impl JetStreamLog {
 
     async fn commit(&self, message: &Message, headers: HeaderMap) -> BatchAnswer {
         match self.request(message, headers).await {
-            Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
-                BatchAnswer::Refused { code: 10054, description: "message size exceeds maximum allowed".into() }
-            }
+            Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => BatchAnswer::Refused {
+                code: 10054,
+                description: "message size exceeds maximum allowed".into(),
+            },
             // A request that found no responder, like one that got no answer, may follow a batch that did arrive.
             Err(error) => BatchAnswer::Unclear { why: error.into() },
             Ok(body) => read_answer(&body),
@@ -121,7 +134,12 @@ impl JetStreamLog {
                 Ok(body) => match read_answer(&body) {
                     BatchAnswer::Stored { .. } => return Ok(()),
                     BatchAnswer::Refused { code, description } => {
-                        return Err(StoreError::Refused { doing, code, description, hint: hint(code) });
+                        return Err(StoreError::Refused {
+                            doing,
+                            code,
+                            description,
+                            hint: hint(code),
+                        });
                     }
                     BatchAnswer::Unclear { why } | BatchAnswer::NotSent { why } => last = why,
                     BatchAnswer::Again { why } => last = why.into(),
@@ -132,13 +150,39 @@ impl JetStreamLog {
         Err(StoreError::unavailable(doing, last))
     }
 
-    async fn request(
-        &self,
-        message: &Message,
-        headers: HeaderMap,
-    ) -> Result<Bytes, async_nats::client::RequestError> {
-        let request = Request::new().headers(headers).payload(message.body.clone()).timeout(Some(self.answer_within));
-        Ok(self.client.send_request(self.subject(&message.key), request).await?.payload)
+    async fn request(&self, message: &Message, headers: HeaderMap) -> Result<Bytes, RequestError> {
+        let request = Request::new()
+            .headers(headers)
+            .payload(message.body.clone())
+            .timeout(Some(self.answer_within));
+        match self
+            .while_connected(self.client.send_request(self.subject(&message.key), request))
+            .await
+        {
+            Some(answer) => Ok(answer?.payload),
+            None => Err(RequestError::with_source(
+                RequestErrorKind::Other,
+                "the NATS connection broke meanwhile",
+            )),
+        }
+    }
+
+    /// Waits for an answer for as long as it can come: with its connection an answer is gone, and waiting for the timeout
+    /// would only delay finding out what happened.
+    async fn while_connected<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let statistics = self.client.statistics();
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        tokio::pin!(answer);
+        loop {
+            if let Ok(answer) = timeout(CONNECTION_LOOK, &mut answer).await {
+                return Some(answer);
+            }
+            if self.client.connection_state() != State::Connected
+                || statistics.connects.load(Ordering::Relaxed) != connects
+            {
+                return None;
+            }
+        }
     }
 
     pub(crate) async fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
@@ -147,9 +191,13 @@ impl JetStreamLog {
         if self.client.connection_state() != State::Connected {
             return Err(StoreError::unavailable(doing(), "the NATS connection is down"));
         }
-        match timeout(self.answer_within, self.stream.get_last_raw_message_by_subject(&self.subject(key))).await {
-            Err(elapsed) => Err(StoreError::unavailable(doing(), elapsed)),
-            Ok(Ok(message)) => Ok(Some(record(
+        let subject = self.subject(key);
+        match self
+            .while_connected(self.stream.get_last_raw_message_by_subject(&subject))
+            .await
+        {
+            None => Err(StoreError::unavailable(doing(), "the NATS connection broke meanwhile")),
+            Some(Ok(message)) => Ok(Some(record(
                 key.to_owned(),
                 message.sequence,
                 0,
@@ -157,7 +205,7 @@ impl JetStreamLog {
                 Some(&message.headers),
                 message.payload,
             ))),
-            Ok(Err(error)) => match error.kind() {
+            Some(Err(error)) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 LastRawMessageErrorKind::JetStream(inner) if inner.error_code().0 == 10037 => Ok(None),
                 _ => Err(StoreError::unavailable(doing(), error)),
@@ -174,7 +222,11 @@ impl JetStreamLog {
                 (self.subject("audit.>"), DeliverPolicy::ByStartTime { start_time })
             }
         };
-        let config = pull::OrderedConfig { filter_subject, deliver_policy, ..Default::default() };
+        let config = pull::OrderedConfig {
+            filter_subject,
+            deliver_policy,
+            ..Default::default()
+        };
         let open = async {
             let consumer = self.stream.create_consumer(config).await?;
             let pending = consumer.cached_info().num_pending;
@@ -198,7 +250,10 @@ impl JetStreamLog {
             let subscriber = self.client.subscribe(format!("{}>", self.feed_prefix)).await?;
             // What is asked after this is answered by a server that already knows the subscription.
             self.client.flush().await?;
-            Ok::<_, async_nats::Error>(JetStreamFeed { subscriber, prefix: self.feed_prefix.clone() })
+            Ok::<_, async_nats::Error>(JetStreamFeed {
+                subscriber,
+                prefix: self.feed_prefix.clone(),
+            })
         };
         match timeout(self.answer_within, subscribe).await {
             Ok(Ok(feed)) => Ok(feed),
@@ -229,14 +284,25 @@ impl JetStreamCursor {
                 Ok(Some(Err(error))) => return Err(StoreError::unavailable("read the store", error)),
                 Ok(Some(Ok(message))) => message,
             };
-            let info = message.info().map_err(|error| StoreError::unavailable("read the store", error))?;
+            let info = message
+                .info()
+                .map_err(|error| StoreError::unavailable("read the store", error))?;
             self.pending = info.pending;
             self.reached = info.stream_sequence;
             let (at, stored_at_ms) = (info.stream_sequence, millis(info.published.unix_timestamp_nanos()));
-            let Some(key) = message.subject.strip_prefix(&self.prefix) else { continue };
+            let Some(key) = message.subject.strip_prefix(&self.prefix) else {
+                continue;
+            };
             let key = key.to_owned();
             let message = message.message;
-            out.push(record(key, at, 0, stored_at_ms, message.headers.as_ref(), message.payload));
+            out.push(record(
+                key,
+                at,
+                0,
+                stored_at_ms,
+                message.headers.as_ref(),
+                message.payload,
+            ));
         }
         Ok(())
     }
@@ -250,14 +316,29 @@ pub(crate) struct JetStreamFeed {
 
 impl JetStreamFeed {
     pub(crate) async fn next(&mut self) -> FeedItem {
-        let Some(message) = self.subscriber.next().await else { return FeedItem::Closed };
+        let Some(message) = self.subscriber.next().await else {
+            return FeedItem::Closed;
+        };
         let headers = message.headers.as_ref();
-        let number = |name: &str| headers.and_then(|h| h.get(name)).and_then(|value| value.as_str().parse::<u64>().ok());
+        let number = |name: &str| {
+            headers
+                .and_then(|h| h.get(name))
+                .and_then(|value| value.as_str().parse::<u64>().ok())
+        };
         // Whoever may publish on the feed's subject could send anything; without its headers it is no record.
-        match (message.subject.strip_prefix(&self.prefix), number(SEQUENCE), number(LAST_SEQUENCE)) {
-            (Some(key), Some(seq), Some(prev_seq)) => {
-                FeedItem::Record(record(key.to_owned(), seq, prev_seq, 0, headers, message.payload.clone()))
-            }
+        match (
+            message.subject.strip_prefix(&self.prefix),
+            number(SEQUENCE),
+            number(LAST_SEQUENCE),
+        ) {
+            (Some(key), Some(seq), Some(prev_seq)) => FeedItem::Record(record(
+                key.to_owned(),
+                seq,
+                prev_seq,
+                0,
+                headers,
+                message.payload.clone(),
+            )),
             _ => FeedItem::Lost,
         }
     }
@@ -278,25 +359,34 @@ fn headers_of(message: &Message) -> HeaderMap {
     headers
 }
 
-fn record(
-    key: String,
-    seq: u64,
-    prev_seq: u64,
-    stored_at_ms: u64,
-    headers: Option<&HeaderMap>,
-    body: Bytes,
-) -> Record {
+fn record(key: String, seq: u64, prev_seq: u64, stored_at_ms: u64, headers: Option<&HeaderMap>, body: Bytes) -> Record {
     let text = |name: &str| headers.and_then(|h| h.get(name)).map(|value| value.as_str());
     let marker = text(MARKER_REASON).is_some() || matches!(text(KV_OPERATION), Some("DEL" | "PURGE"));
     let label = match (text(LABEL_BATCH), text(LABEL_KIND).and_then(CommitKind::parse)) {
-        (Some(batch_id), Some(kind)) => Some(Label { batch_id: batch_id.to_owned(), kind }),
+        (Some(batch_id), Some(kind)) => Some(Label {
+            batch_id: batch_id.to_owned(),
+            kind,
+        }),
         _ => None,
     };
-    let attempt = match (text(BATCH_ID), text(BATCH_SEQUENCE).and_then(|place| place.parse().ok())) {
+    let attempt = match (
+        text(BATCH_ID),
+        text(BATCH_SEQUENCE).and_then(|place| place.parse().ok()),
+    ) {
         (Some(id), Some(place)) => Some((id.to_owned(), place)),
         _ => None,
     };
-    Record { key, seq, prev_seq, stored_at_ms, body, marker, timed: text(TTL).is_some(), label, attempt }
+    Record {
+        key,
+        seq,
+        prev_seq,
+        stored_at_ms,
+        body,
+        marker,
+        timed: text(TTL).is_some(),
+        label,
+        attempt,
+    }
 }
 
 fn millis(nanos: i128) -> u64 {
@@ -326,18 +416,24 @@ fn read_answer(body: &[u8]) -> BatchAnswer {
         Ok(answer) => answer,
         Err(error) => return BatchAnswer::Unclear { why: error.into() },
     };
-    let Some(error) = answer.error else { return BatchAnswer::Stored { seq: answer.seq } };
+    let Some(error) = answer.error else {
+        return BatchAnswer::Stored { seq: answer.seq };
+    };
     let why = format!("nats error {} ({})", error.err_code, error.description);
     match error.err_code {
         // Two codes with one text: 10071 compares with what is stored, 10164 with what is on its way.
         10071 => BatchAnswer::WrongSequence,
         10164 | 10176 => BatchAnswer::Again { why },
         // Full disks, accounts and streams are answers; any other 503 is a server that may have done it all the same.
-        10002 | 10023 | 10028 | 10077 => {
-            BatchAnswer::Refused { code: error.err_code, description: error.description }
-        }
+        10002 | 10023 | 10028 | 10077 => BatchAnswer::Refused {
+            code: error.err_code,
+            description: error.description,
+        },
         _ if error.code >= 500 => BatchAnswer::Unclear { why: why.into() },
-        code => BatchAnswer::Refused { code, description: error.description },
+        code => BatchAnswer::Refused {
+            code,
+            description: error.description,
+        },
     }
 }
 
@@ -357,7 +453,9 @@ pub(crate) fn hint(code: u64) -> &'static str {
 
 /// The context that made this log's stream, for other helpers on the same connection.
 pub(crate) fn context(client: Client, answer_within: Duration) -> Context {
-    async_nats::jetstream::ContextBuilder::new().timeout(answer_within).build(client)
+    async_nats::jetstream::ContextBuilder::new()
+        .timeout(answer_within)
+        .build(client)
 }
 
 #[cfg(test)]
@@ -371,7 +469,10 @@ mod tests {
 
     #[test]
     fn every_answer_says_no_more_than_it_knows() {
-        assert!(matches!(read_answer(br#"{"stream":"S","seq":7}"#), BatchAnswer::Stored { seq: 7 }));
+        assert!(matches!(
+            read_answer(br#"{"stream":"S","seq":7}"#),
+            BatchAnswer::Stored { seq: 7 }
+        ));
         assert!(matches!(answer(400, 10071), BatchAnswer::WrongSequence));
         assert!(matches!(answer(400, 10164), BatchAnswer::Again { .. }));
         assert!(matches!(answer(400, 10176), BatchAnswer::Again { .. }));

@@ -42,7 +42,10 @@ impl Store {
         }
         let (head, head_seq) = reading.head.unwrap_or((Head::none(), 0));
         if (head.epoch, head.n) < (chain.head.epoch, chain.head.n) {
-            return Err(StoreError::RolledBack { expected: chain.head.n, found: format!("commit {}", head.n) });
+            return Err(StoreError::RolledBack {
+                expected: chain.head.n,
+                found: format!("commit {}", head.n),
+            });
         }
         chain.head = head;
         chain.head_seq = head_seq;
@@ -60,7 +63,13 @@ impl Store {
         let ms = now.saturating_sub(since).as_millis() as u64;
         let ms = if self.inner.wire.log.has_wall_clock() { ms } else { 0 };
         let mut records = Vec::new();
-        self.inner.wire.log.open(Selection::AuditSince { ms }).await?.read_to(0, &mut records).await?;
+        self.inner
+            .wire
+            .log
+            .open(Selection::AuditSince { ms })
+            .await?
+            .read_to(0, &mut records)
+            .await?;
         let mut audits: Vec<AuditRecord> = records.into_iter().filter_map(audit).collect();
         audits.sort_by_key(|audit| audit.n);
         Ok(audits)
@@ -115,9 +124,7 @@ impl Reading {
     fn agrees(&self) -> bool {
         match &self.head {
             None => self.content.values.is_empty(),
-            Some((head, _)) => {
-                self.content.digest == head.digest && self.content.values.len() as u64 == head.count
-            }
+            Some((head, _)) => self.content.digest == head.digest && self.content.values.len() as u64 == head.count,
         }
     }
 }
@@ -132,7 +139,10 @@ fn assemble(records: &[Record], head: Option<(Head, u64)>) -> Reading {
     let mut content = Content::default();
     let mut damaged = Vec::new();
     let end = head.as_ref().map_or(u64::MAX, |(_, seq)| *seq);
-    for record in records.iter().filter(|record| record.seq <= end || record.key.starts_with("stage.")) {
+    for record in records
+        .iter()
+        .filter(|record| record.seq <= end || record.key.starts_with("stage."))
+    {
         match step(record, |manifest| collect(manifest, &blocks)) {
             Ok(Some(step)) => content.apply(&step),
             Ok(None) => {}
@@ -145,7 +155,10 @@ fn assemble(records: &[Record], head: Option<(Head, u64)>) -> Reading {
 fn collect(manifest: &Manifest, blocks: &BTreeMap<&str, &Bytes>) -> Result<Vec<Bytes>, StoreError> {
     let find = |digest: &String| match blocks.get(digest.as_str()) {
         Some(body) => Ok((*body).clone()),
-        None => Err(StoreError::corrupt(format!("stage.{digest}"), "it is gone, but a change names it")),
+        None => Err(StoreError::corrupt(
+            format!("stage.{digest}"),
+            "it is gone, but a change names it",
+        )),
     };
     manifest.blocks.iter().map(find).collect()
 }
@@ -159,10 +172,19 @@ pub(crate) fn step(
     Ok(Some(match (family, record.marker) {
         ("head", _) if rest.is_empty() => return Ok(None),
         ("audit", _) => return Ok(None),
-        ("stage", false) => Step::Stage { digest: rest.to_owned() },
-        ("stage", true) => Step::DropStage { digest: rest.to_owned() },
+        ("stage", false) => Step::Stage {
+            digest: rest.to_owned(),
+        },
+        ("stage", true) => Step::DropStage {
+            digest: rest.to_owned(),
+        },
         ("change", marker) => {
-            let bad_name = |_| (0, StoreError::corrupt(record.key.as_str(), "its name is not a commit number"));
+            let bad_name = |_| {
+                (
+                    0,
+                    StoreError::corrupt(record.key.as_str(), "its name is not a commit number"),
+                )
+            };
             let n: u64 = rest.parse().map_err(bad_name)?;
             if marker {
                 return Ok(Some(Step::DropChange { n }));
@@ -170,12 +192,22 @@ pub(crate) fn step(
             let read = || {
                 let manifest = Manifest::parse(&record.key, &record.body)?;
                 let writes = manifest.unpack(&blocks(&manifest)?)?;
-                Ok(Step::Change { n, stages: manifest.blocks, writes })
+                Ok(Step::Change {
+                    n,
+                    stages: manifest.blocks,
+                    writes,
+                })
             };
             read().map_err(|error| (n, error))?
         }
-        (_, true) => Step::Remove { key: record.key.clone(), timed: record.timed },
-        (_, false) => Step::Put { key: record.key.clone(), value: record.body.clone() },
+        (_, true) => Step::Remove {
+            key: record.key.clone(),
+            timed: record.timed,
+        },
+        (_, false) => Step::Put {
+            key: record.key.clone(),
+            value: record.body.clone(),
+        },
     }))
 }
 

@@ -38,11 +38,23 @@ pub(crate) struct Label {
 
 impl Message {
     pub(crate) fn value(key: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), body: body.into(), marker: false, ttl: None, label: None }
+        Self {
+            key: key.into(),
+            body: body.into(),
+            marker: false,
+            ttl: None,
+            label: None,
+        }
     }
 
     pub(crate) fn marker(key: impl Into<String>, ttl: Option<Duration>) -> Self {
-        Self { key: key.into(), body: Bytes::new(), marker: true, ttl, label: None }
+        Self {
+            key: key.into(),
+            body: Bytes::new(),
+            marker: true,
+            ttl,
+            label: None,
+        }
     }
 }
 
@@ -117,7 +129,7 @@ pub enum Fault {
 /// The log behind a store.
 #[derive(Debug, Clone)]
 pub(crate) enum Log {
-    JetStream(JetStreamLog),
+    JetStream(Box<JetStreamLog>),
     Memory(MemoryLog),
 }
 

@@ -57,7 +57,10 @@ impl MemoryRealm {
             bytes_max: usize::MAX,
             reachable: true,
         };
-        Self { stream: Arc::new(Mutex::new(stream)), feed: broadcast::channel(FEED_RECORDS_MAX).0 }
+        Self {
+            stream: Arc::new(Mutex::new(stream)),
+            feed: broadcast::channel(FEED_RECORDS_MAX).0,
+        }
     }
 
     /// Lets time pass: what has a time limit that is over goes away.
@@ -65,7 +68,12 @@ impl MemoryRealm {
         let mut stream = self.lock();
         stream.now_ms += by.as_millis() as u64;
         let now_ms = stream.now_ms;
-        let over: Vec<u64> = stream.expires_ms.iter().filter(|(_, at)| **at <= now_ms).map(|(seq, _)| *seq).collect();
+        let over: Vec<u64> = stream
+            .expires_ms
+            .iter()
+            .filter(|(_, at)| **at <= now_ms)
+            .map(|(seq, _)| *seq)
+            .collect();
         for seq in over {
             stream.drop_record(seq);
         }
@@ -109,7 +117,9 @@ impl MemoryRealm {
 impl Stream {
     fn drop_record(&mut self, seq: u64) {
         self.expires_ms.remove(&seq);
-        let Some(record) = self.records.remove(&seq) else { return };
+        let Some(record) = self.records.remove(&seq) else {
+            return;
+        };
         self.bytes -= record.body.len();
         if self.newest.get(&record.key) == Some(&seq) {
             self.newest.remove(&record.key);
@@ -154,18 +164,30 @@ pub(crate) struct MemoryLog(MemoryRealm);
 impl MemoryLog {
     pub(crate) fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
         let mut stream = self.0.lock();
-        let Some(last) = batch.last() else { return BatchAnswer::Again { why: "the batch is empty".into() } };
+        let Some(last) = batch.last() else {
+            return BatchAnswer::Again {
+                why: "the batch is empty".into(),
+            };
+        };
         if !stream.reachable {
-            return BatchAnswer::NotSent { why: "the realm in memory is set unreachable".into() };
+            return BatchAnswer::NotSent {
+                why: "the realm in memory is set unreachable".into(),
+            };
         }
         if batch.len() > BATCH_MESSAGES_MAX {
-            return BatchAnswer::Refused { code: 10199, description: "atomic publish batch is too large".into() };
+            return BatchAnswer::Refused {
+                code: 10199,
+                description: "atomic publish batch is too large".into(),
+            };
         }
         if stream.newest.get(&last.key).copied().unwrap_or(0) != fence {
             return BatchAnswer::WrongSequence;
         }
         if !stream.has_room_for(batch) {
-            return BatchAnswer::Refused { code: 10077, description: "maximum bytes exceeded".into() };
+            return BatchAnswer::Refused {
+                code: 10077,
+                description: "maximum bytes exceeded".into(),
+            };
         }
         stream.batches += 1;
         let attempt = format!("memory-{}", stream.batches);
@@ -174,7 +196,9 @@ impl MemoryLog {
             // Nobody listening is not a failure.
             let _ = self.0.feed.send(record);
         }
-        BatchAnswer::Stored { seq: stream.next_seq - 1 }
+        BatchAnswer::Stored {
+            seq: stream.next_seq - 1,
+        }
     }
 
     pub(crate) fn publish_all(&self, messages: &[Message]) -> Result<(), StoreError> {
@@ -202,7 +226,11 @@ impl MemoryLog {
     }
 
     pub(crate) fn open(&self, selection: Selection) -> MemoryCursor {
-        MemoryCursor { realm: self.0.clone(), selection, next_seq: 0 }
+        MemoryCursor {
+            realm: self.0.clone(),
+            selection,
+            next_seq: 0,
+        }
     }
 
     pub(crate) fn feed(&self) -> MemoryFeed {

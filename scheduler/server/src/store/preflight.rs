@@ -93,7 +93,9 @@ fn judge(
                     (true, SyncMode::Lazy) => {}
                     (false, _) => {
                         sync = SyncMode::Lazy;
-                        warnings.push(format!("the server at {monitor} acknowledges writes before they are on disk"));
+                        warnings.push(format!(
+                            "the server at {monitor} acknowledges writes before they are on disk"
+                        ));
                     }
                 }
             }
@@ -101,7 +103,9 @@ fn judge(
     }
     if sync == SyncMode::Always && !met {
         sync = SyncMode::Unknown;
-        warnings.push(format!("no monitoring address given belongs to the server connected to ({server_id})"));
+        warnings.push(format!(
+            "no monitoring address given belongs to the server connected to ({server_id})"
+        ));
     }
     let why = |warnings: &[String]| match warnings.is_empty() {
         true => String::new(),
@@ -131,7 +135,11 @@ fn judge(
     if options.replicas <= 1 && !options.dev {
         warnings.push("the state has one copy only: the loss of its disk is the loss of it (use 3 replicas)".into());
     }
-    Ok(Preflight { version: version.to_owned(), sync, warnings })
+    Ok(Preflight {
+        version: version.to_owned(),
+        sync,
+        warnings,
+    })
 }
 
 /// Three numbers; whatever follows them marks a version before the release.
@@ -156,7 +164,9 @@ struct JszConfig {
 }
 
 async fn ask_monitor(monitor: &str) -> Result<Jsz, Cause> {
-    timeout(MONITOR_WITHIN, fetch(monitor)).await.map_err(|_| Cause::from("no answer within 3 s"))?
+    timeout(MONITOR_WITHIN, fetch(monitor))
+        .await
+        .map_err(|_| Cause::from("no answer within 3 s"))?
 }
 
 async fn fetch(monitor: &str) -> Result<Jsz, Cause> {
@@ -174,7 +184,10 @@ async fn fetch(monitor: &str) -> Result<Jsz, Cause> {
         if !response.status().is_success() {
             return Err(format!("it answered {}", response.status()).into());
         }
-        let body = Limited::new(response.into_body(), MONITOR_BYTES_MAX).collect().await?.to_bytes();
+        let body = Limited::new(response.into_body(), MONITOR_BYTES_MAX)
+            .collect()
+            .await?
+            .to_bytes();
         Ok::<Jsz, Cause>(serde_json::from_slice(&body)?)
     };
     tokio::pin!(connection);
@@ -194,11 +207,20 @@ mod tests {
     use super::*;
 
     fn jsz(id: &str, sync_always: bool) -> (String, Result<Jsz, Cause>) {
-        ("http://m".into(), Ok(Jsz { server_id: id.into(), config: Some(JszConfig { sync_always }) }))
+        (
+            "http://m".into(),
+            Ok(Jsz {
+                server_id: id.into(),
+                config: Some(JszConfig { sync_always }),
+            }),
+        )
     }
 
     fn options() -> PreflightOptions {
-        PreflightOptions { replicas: 3, ..Default::default() }
+        PreflightOptions {
+            replicas: 3,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -208,15 +230,28 @@ mod tests {
             let error = judge(version, "A", vec![jsz("A", true)], &dev).unwrap_err().to_string();
             assert!(error.contains("at least 2.15.0"), "{version}: {error}");
         }
-        assert!(judge("2.15.1", "A", vec![jsz("A", true)], &options()).unwrap().warnings.is_empty());
+        assert!(
+            judge("2.15.1", "A", vec![jsz("A", true)], &options())
+                .unwrap()
+                .warnings
+                .is_empty()
+        );
         assert!(judge("3.0.0", "A", vec![jsz("A", true)], &options()).is_ok());
     }
 
     #[test]
     fn a_lazy_server_needs_dev_and_vouching_does_not_help() {
-        let vouched = PreflightOptions { assume_durable: true, ..options() };
+        let vouched = PreflightOptions {
+            assume_durable: true,
+            ..options()
+        };
         let lazy = || vec![jsz("A", true), jsz("B", false)];
-        assert!(judge("2.15.1", "A", lazy(), &vouched).unwrap_err().to_string().contains("sync_interval: always"));
+        assert!(
+            judge("2.15.1", "A", lazy(), &vouched)
+                .unwrap_err()
+                .to_string()
+                .contains("sync_interval: always")
+        );
         let dev = PreflightOptions { dev: true, ..options() };
         assert_eq!(judge("2.15.1", "A", lazy(), &dev).unwrap().sync, SyncMode::Lazy);
     }
@@ -228,13 +263,22 @@ mod tests {
             let error = judge("2.15.1", "A", answers, &options()).unwrap_err().to_string();
             assert!(error.contains("--nats-monitor"), "{error}");
         }
-        let vouched = PreflightOptions { assume_durable: true, ..options() };
-        assert_eq!(judge("2.15.1", "A", silent(), &vouched).unwrap().sync, SyncMode::Unknown);
+        let vouched = PreflightOptions {
+            assume_durable: true,
+            ..options()
+        };
+        assert_eq!(
+            judge("2.15.1", "A", silent(), &vouched).unwrap().sync,
+            SyncMode::Unknown
+        );
     }
 
     #[test]
     fn a_single_copy_is_allowed_with_a_warning() {
-        let single = PreflightOptions { replicas: 1, ..options() };
+        let single = PreflightOptions {
+            replicas: 1,
+            ..options()
+        };
         let found = judge("2.15.1", "A", vec![jsz("A", true)], &single).unwrap();
         assert!(found.warnings[0].contains("one copy"));
     }

@@ -38,12 +38,18 @@ pub struct Write {
 impl Write {
     /// Sets `key` to `value`.
     pub fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), value: Some(value.into()) }
+        Self {
+            key: key.into(),
+            value: Some(value.into()),
+        }
     }
 
     /// Removes `key`.
     pub fn remove(key: impl Into<String>) -> Self {
-        Self { key: key.into(), value: None }
+        Self {
+            key: key.into(),
+            value: None,
+        }
     }
 }
 
@@ -70,7 +76,10 @@ impl Commit {
                 return Err(too_large(&format!("the value of {:?}", write.key), bytes));
             }
             if !seen.insert(write.key.as_str()) {
-                return Err(StoreError::Invalid(format!("key {:?} is written twice in one change", write.key)));
+                return Err(StoreError::Invalid(format!(
+                    "key {:?} is written twice in one change",
+                    write.key
+                )));
             }
         }
         Ok(())
@@ -78,7 +87,9 @@ impl Commit {
 }
 
 fn too_large(what: &str, bytes: usize) -> StoreError {
-    StoreError::Invalid(format!("{what} has {bytes} bytes; {VALUE_BYTES_MAX} are allowed (split it)"))
+    StoreError::Invalid(format!(
+        "{what} has {bytes} bytes; {VALUE_BYTES_MAX} are allowed (split it)"
+    ))
 }
 
 /// A key is what NATS key-value buckets take, and none of the store's own.
@@ -144,7 +155,10 @@ impl Head {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
         let head: Head = serde_json::from_slice(body).map_err(|error| StoreError::corrupt(HEAD, error))?;
         if head.schema > HEAD_SCHEMA {
-            let why = format!("it has schema {}, this scheduler knows {HEAD_SCHEMA} (upgrade the scheduler)", head.schema);
+            let why = format!(
+                "it has schema {}, this scheduler knows {HEAD_SCHEMA} (upgrade the scheduler)",
+                head.schema
+            );
             return Err(StoreError::corrupt(HEAD, why));
         }
         Ok(head)
@@ -165,7 +179,11 @@ pub struct Image {
 impl Image {
     /// The image of a store that was never written.
     pub fn empty() -> Self {
-        Self { head: Head::none(), head_seq: 0, values: BTreeMap::new() }
+        Self {
+            head: Head::none(),
+            head_seq: 0,
+            values: BTreeMap::new(),
+        }
     }
 
     /// Compares the values with the head.
@@ -210,7 +228,9 @@ impl CommitKind {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Change, Self::TakeOver, Self::Fold, Self::Rewrite].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Change, Self::TakeOver, Self::Fold, Self::Rewrite]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -269,7 +289,9 @@ mod tests {
 
     #[test]
     fn keys_that_could_not_be_read_back_are_refused() {
-        for key in ["", "head", "audit.7", "change.1", "stage.ab", "a..b", ".a", "a.", "a b", "a.*", "a.>", "ä"] {
+        for key in [
+            "", "head", "audit.7", "change.1", "stage.ab", "a..b", ".a", "a.", "a b", "a.*", "a.>", "ä",
+        ] {
             assert!(check_key(key).is_err(), "{key:?} was taken");
         }
         for key in ["workload.shop.cart", "tmpl.0a", "host.edge-1", "header.x"] {
@@ -282,6 +304,11 @@ mod tests {
         let mut head = Head::none();
         head.schema = HEAD_SCHEMA + 1;
         let body = serde_json::to_vec(&head).unwrap();
-        assert!(Head::parse(&body).unwrap_err().to_string().contains("upgrade the scheduler"));
+        assert!(
+            Head::parse(&body)
+                .unwrap_err()
+                .to_string()
+                .contains("upgrade the scheduler")
+        );
     }
 }

@@ -34,7 +34,11 @@ impl Store {
         let reading = self.read_once().await?;
         let (head, head_seq) = reading.head.unwrap_or((Head::none(), 0));
         let writes = differences(&reading.content, image);
-        Commit { writes: writes.clone(), audit: audit.clone() }.check()?;
+        Commit {
+            writes: writes.clone(),
+            audit: audit.clone(),
+        }
+        .check()?;
         let wish = Wish {
             kind: CommitKind::Rewrite,
             epoch: head.epoch.max(image.head.epoch).saturating_add(epoch_step.max(1)),
@@ -53,8 +57,14 @@ impl Store {
         chain.doubt = None;
         chain.loaded = false;
         chain.leading = false;
-        let prepared =
-            batch::prepare(&chain.tip(), &chain.content, wish, steps, blocks, self.inner.options.audit_ttl)?;
+        let prepared = batch::prepare(
+            &chain.tip(),
+            &chain.content,
+            wish,
+            steps,
+            blocks,
+            self.inner.options.audit_ttl,
+        )?;
         batch::check_target(&prepared, image.head.digest, image.head.count)?;
         self.send(&mut chain, prepared).await
     }
@@ -65,6 +75,9 @@ fn differences(content: &Content, image: &Image) -> Vec<Write> {
     let keys: BTreeSet<&String> = content.values.keys().chain(image.values.keys()).collect();
     keys.into_iter()
         .filter(|key| content.values.get(*key) != image.values.get(*key))
-        .map(|key| Write { key: key.clone(), value: image.values.get(key).cloned() })
+        .map(|key| Write {
+            key: key.clone(),
+            value: image.values.get(key).cloned(),
+        })
         .collect()
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, Republish, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, PersistenceMode, Republish, RetentionPolicy, StorageType, Stream,
+};
 
 use super::error::StoreError;
 
@@ -68,7 +70,9 @@ pub(crate) fn feed_prefix(realm: &str) -> String {
 /// Refuses a realm that would not fit into subjects and names.
 pub(crate) fn check_realm(realm: &str) -> Result<(), StoreError> {
     let fits = (1..=63).contains(&realm.len())
-        && realm.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && realm
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match fits {
         true => Ok(()),
         false => Err(StoreError::Invalid(format!(
@@ -140,7 +144,9 @@ fn refused(doing: String, error: &async_nats::jetstream::Error) -> StoreError {
         description: error.to_string(),
         hint: match error.error_code().0 {
             10076 | 10039 => "enable JetStream on the server and in the account",
-            10047 | 10028 | 10023 | 10002 => "free disk space on the server, or create the store with a smaller max_bytes",
+            10047 | 10028 | 10023 | 10002 => {
+                "free disk space on the server, or create the store with a smaller max_bytes"
+            }
             10005 | 10074 => "the cluster has too few servers for that many replicas",
             _ => "look the code up in the documentation of nats-server",
         },
@@ -151,7 +157,10 @@ fn checked(stream: Stream, wanted: &Config) -> Result<Stream, StoreError> {
     let differences = differences(&stream.cached_info().config, wanted);
     match differences.is_empty() {
         true => Ok(stream),
-        false => Err(StoreError::Settings { stream: wanted.name.clone(), differences }),
+        false => Err(StoreError::Settings {
+            stream: wanted.name.clone(),
+            differences,
+        }),
     }
 }
 
@@ -165,22 +174,55 @@ fn differences(found: &Config, wanted: &Config) -> Vec<String> {
     };
     let republish = |config: &Config| match &config.republish {
         None => "none".to_owned(),
-        Some(r) => format!("{} → {}{}", r.source, r.destination, if r.headers_only { " (headers only)" } else { "" }),
+        Some(r) => format!(
+            "{} → {}{}",
+            r.source,
+            r.destination,
+            if r.headers_only { " (headers only)" } else { "" }
+        ),
     };
     compare("subjects", found.subjects.join(","), wanted.subjects.join(","));
-    compare("max_msgs_per_subject", found.max_messages_per_subject.to_string(), "1".into());
-    compare("discard", format!("{:?}", found.discard), format!("{:?}", wanted.discard));
-    compare("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention));
-    compare("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
+    compare(
+        "max_msgs_per_subject",
+        found.max_messages_per_subject.to_string(),
+        "1".into(),
+    );
+    compare(
+        "discard",
+        format!("{:?}", found.discard),
+        format!("{:?}", wanted.discard),
+    );
+    compare(
+        "retention",
+        format!("{:?}", found.retention),
+        format!("{:?}", wanted.retention),
+    );
+    compare(
+        "storage",
+        format!("{:?}", found.storage),
+        format!("{:?}", wanted.storage),
+    );
     compare("allow_atomic", found.allow_atomic_publish.to_string(), "true".into());
     compare("allow_msg_ttl", found.allow_message_ttl.to_string(), "true".into());
     compare("deny_delete", found.deny_delete.to_string(), "true".into());
-    compare("max_age", format!("{:?}", found.max_age), format!("{:?}", Duration::ZERO));
+    compare(
+        "max_age",
+        format!("{:?}", found.max_age),
+        format!("{:?}", Duration::ZERO),
+    );
     compare("max_msgs", found.max_messages.max(0).to_string(), "0".into());
     compare("no_ack", found.no_ack.to_string(), "false".into());
     compare("sealed", found.sealed.to_string(), "false".into());
-    compare("mirror or sources", (found.mirror.is_some() || found.sources.is_some()).to_string(), "false".into());
-    compare("persist_mode async", (found.persist_mode == Some(PersistenceMode::Async)).to_string(), "false".into());
+    compare(
+        "mirror or sources",
+        (found.mirror.is_some() || found.sources.is_some()).to_string(),
+        "false".into(),
+    );
+    compare(
+        "persist_mode async",
+        (found.persist_mode == Some(PersistenceMode::Async)).to_string(),
+        "false".into(),
+    );
     compare("republish", republish(found), republish(wanted));
     lines
 }
@@ -193,9 +235,19 @@ mod tests {
     fn the_stream_wanted_has_no_difference_from_itself_and_others_are_named() {
         let wanted = wanted(&StoreOptions::new("eu"));
         assert_eq!(differences(&wanted, &wanted), Vec::<String>::new());
-        let found = Config { allow_atomic_publish: false, max_messages_per_subject: 5, ..wanted.clone() };
+        let found = Config {
+            allow_atomic_publish: false,
+            max_messages_per_subject: 5,
+            ..wanted.clone()
+        };
         let lines = differences(&found, &wanted);
-        assert_eq!(lines, ["max_msgs_per_subject is 5, needed is 1", "allow_atomic is false, needed is true"]);
+        assert_eq!(
+            lines,
+            [
+                "max_msgs_per_subject is 5, needed is 1",
+                "allow_atomic is false, needed is true"
+            ]
+        );
     }
 
     #[test]

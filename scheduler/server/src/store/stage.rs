@@ -50,16 +50,29 @@ pub(crate) fn pack(writes: &[Write]) -> Result<(Manifest, Vec<Block>), StoreErro
         blocks.push(close(body));
     }
     if blocks.len() > BLOCKS_MAX {
-        let why = format!("the change needs {} blocks of 512 KiB; {BLOCKS_MAX} are allowed (split it)", blocks.len());
+        let why = format!(
+            "the change needs {} blocks of 512 KiB; {BLOCKS_MAX} are allowed (split it)",
+            blocks.len()
+        );
         return Err(StoreError::Invalid(why));
     }
     let names = blocks.iter().map(|block| block.digest.clone()).collect();
-    Ok((Manifest { v: 1, writes: writes.len() as u64, blocks: names }, blocks))
+    Ok((
+        Manifest {
+            v: 1,
+            writes: writes.len() as u64,
+            blocks: names,
+        },
+        blocks,
+    ))
 }
 
 fn close(body: BytesMut) -> Block {
     let body = body.freeze();
-    Block { digest: name(&body), body }
+    Block {
+        digest: name(&body),
+        body,
+    }
 }
 
 fn name(body: &[u8]) -> String {
@@ -94,7 +107,10 @@ impl Manifest {
         let mut writes = Vec::new();
         for (digest, body) in self.blocks.iter().zip(blocks) {
             if name(body) != *digest {
-                return Err(StoreError::corrupt(format!("stage.{digest}"), "its content does not have that digest"));
+                return Err(StoreError::corrupt(
+                    format!("stage.{digest}"),
+                    "its content does not have that digest",
+                ));
             }
             decode(digest, body.clone(), &mut writes)?;
         }

@@ -27,7 +27,13 @@ pub async fn artifacts_come_back_by_digest_in_chunks(bed: Bed) {
     let too_large = artifacts.read(&digests[2], 1_000_000).await.unwrap_err();
     assert!(matches!(too_large, StoreError::Invalid(_)), "{too_large}");
     digests.sort();
-    let listed: Vec<_> = artifacts.list().await.unwrap().into_iter().map(|info| info.digest).collect();
+    let listed: Vec<_> = artifacts
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|info| info.digest)
+        .collect();
     assert_eq!(listed, digests);
 }
 

@@ -11,21 +11,35 @@ pub async fn the_first_take_over_makes_the_head_of_an_empty_store(bed: Bed) {
     assert_eq!((image.head.n, image.head_seq, image.values.len()), (0, 0, 0));
     assert_eq!(committed(store.take_over("a").await.unwrap()), 1);
     let (head, _) = store.read_head().await.unwrap().unwrap();
-    assert_eq!((head.epoch, head.n, head.count, head.leader_id.as_str()), (1, 1, 0, "a"));
+    assert_eq!(
+        (head.epoch, head.n, head.count, head.leader_id.as_str()),
+        (1, 1, 0, "a")
+    );
 }
 
 pub async fn nothing_is_committed_before_loading_and_taking_over(bed: Bed) {
     let store = bed.store().await;
-    assert!(matches!(store.commit(change([("k", "1")])).await, Err(StoreError::NotLoaded)));
+    assert!(matches!(
+        store.commit(change([("k", "1")])).await,
+        Err(StoreError::NotLoaded)
+    ));
     assert!(matches!(store.take_over("a").await, Err(StoreError::NotLoaded)));
     store.load().await.unwrap();
-    assert!(matches!(store.commit(change([("k", "1")])).await, Err(StoreError::NotLeading)));
+    assert!(matches!(
+        store.commit(change([("k", "1")])).await,
+        Err(StoreError::NotLeading)
+    ));
     assert_eq!(store.read_head().await.unwrap(), None);
 }
 
 pub async fn a_committed_change_is_there_whole_after_loading(bed: Bed) {
     let store = bed.leader("a").await;
-    let n = committed(store.commit(change([("workload.shop.cart", "1"), ("place.shop.cart", "2")])).await.unwrap());
+    let n = committed(
+        store
+            .commit(change([("workload.shop.cart", "1"), ("place.shop.cart", "2")]))
+            .await
+            .unwrap(),
+    );
     let n2 = committed(store.commit(change([("workload.shop.cart", "3")])).await.unwrap());
     assert_eq!((n, n2), (2, 3));
     let image = bed.store().await.load().await.unwrap();
@@ -72,10 +86,16 @@ pub async fn a_new_leader_fences_the_old_one_out(bed: Bed) {
     let new = bed.leader("new").await;
     assert_eq!(new.known_head().await.epoch, 2);
     conflict(old.commit(change([("k", "late")])).await.unwrap());
-    assert!(matches!(old.commit(change([("k", "later")])).await, Err(StoreError::NotLoaded)));
+    assert!(matches!(
+        old.commit(change([("k", "later")])).await,
+        Err(StoreError::NotLoaded)
+    ));
     committed(new.commit(change([("l", "new")])).await.unwrap());
     let image = bed.store().await.load().await.unwrap();
-    assert_eq!((&image.values["k"][..], &image.values["l"][..]), (&b"old"[..], &b"new"[..]));
+    assert_eq!(
+        (&image.values["k"][..], &image.values["l"][..]),
+        (&b"old"[..], &b"new"[..])
+    );
     assert_eq!(image.head.leader_id, "new");
 }
 
@@ -102,14 +122,21 @@ pub async fn a_removed_key_counts_as_no_key(bed: Bed) {
     assert!(image.values.is_empty());
     if let Bed::Memory { realm, .. } = &bed {
         realm.advance(heddle_scheduler::store::MARKER_TTL);
-        assert_eq!(bed.store().await.load().await.unwrap(), image, "the markers' end changed something");
+        assert_eq!(
+            bed.store().await.load().await.unwrap(),
+            image,
+            "the markers' end changed something"
+        );
     }
 }
 
 pub async fn values_of_512_kib_are_kept_and_larger_ones_refused(bed: Bed) {
     let store = bed.leader("a").await;
     let value = vec![7u8; VALUE_BYTES_MAX];
-    let write = |bytes: &[u8]| Commit { writes: vec![Write::put("k", bytes.to_vec())], audit: value.clone().into() };
+    let write = |bytes: &[u8]| Commit {
+        writes: vec![Write::put("k", bytes.to_vec())],
+        audit: value.clone().into(),
+    };
     committed(store.commit(write(&value)).await.unwrap());
     let refused = store.commit(write(&[&value[..], b"x"].concat())).await.unwrap_err();
     assert!(refused.to_string().contains("524288 are allowed"), "{refused}");
@@ -132,8 +159,16 @@ pub async fn a_full_store_refuses_the_whole_change_and_keeps_the_rest(mut bed: B
     bed.limit_bytes(1_000_000);
     let store = bed.leader("a").await;
     committed(store.commit(change([("k", "1")])).await.unwrap());
-    let writes = (0..30).map(|i| Write::put(format!("big.{i}"), vec![0u8; 50_000])).collect();
-    let full = store.commit(Commit { writes, audit: "too much".into() }).await.unwrap_err();
+    let writes = (0..30)
+        .map(|i| Write::put(format!("big.{i}"), vec![0u8; 50_000]))
+        .collect();
+    let full = store
+        .commit(Commit {
+            writes,
+            audit: "too much".into(),
+        })
+        .await
+        .unwrap_err();
     assert!(matches!(full, StoreError::Refused { code: 10077, .. }), "{full}");
     assert!(full.to_string().contains("raise its max_bytes"), "{full}");
     // The leader still leads, and what fits is taken.
@@ -146,13 +181,32 @@ pub async fn audit_records_tell_each_commit_in_order(bed: Bed) {
     let store = bed.leader("a").await;
     for i in 0..5 {
         let audit = format!("request {i}");
-        committed(store.commit(Commit { writes: vec![], audit: audit.into() }).await.unwrap());
+        committed(
+            store
+                .commit(Commit {
+                    writes: vec![],
+                    audit: audit.into(),
+                })
+                .await
+                .unwrap(),
+        );
     }
-    let audits = bed.store().await.audits(std::time::Duration::from_secs(3600)).await.unwrap();
-    let told: Vec<_> = audits.iter().map(|a| (a.n, a.kind, String::from_utf8_lossy(&a.body).into_owned())).collect();
+    let audits = bed
+        .store()
+        .await
+        .audits(std::time::Duration::from_secs(3600))
+        .await
+        .unwrap();
+    let told: Vec<_> = audits
+        .iter()
+        .map(|a| (a.n, a.kind, String::from_utf8_lossy(&a.body).into_owned()))
+        .collect();
     assert_eq!(told[0], (1, CommitKind::TakeOver, String::new()));
     for i in 0..5u64 {
-        assert_eq!(told[i as usize + 1], (i + 2, CommitKind::Change, format!("request {i}")));
+        assert_eq!(
+            told[i as usize + 1],
+            (i + 2, CommitKind::Change, format!("request {i}"))
+        );
     }
     let newest = store.audit(6).await.unwrap().unwrap();
     assert_eq!(newest.batch_id, store.known_head().await.batch_id);

@@ -7,7 +7,9 @@ use heddle_scheduler::store::{Commit, Committed, Feed, FeedEvent, StoreError, Wr
 use crate::bed::{Bed, change, committed, conflict, removal};
 
 async fn next(feed: &mut Feed) -> FeedEvent {
-    tokio::time::timeout(Duration::from_secs(10), feed.next()).await.expect("the feed is silent")
+    tokio::time::timeout(Duration::from_secs(10), feed.next())
+        .await
+        .expect("the feed is silent")
 }
 
 async fn next_commit(feed: &mut Feed) -> Committed {
@@ -71,7 +73,15 @@ pub async fn a_follower_sees_the_writes_of_a_staged_change(bed: Bed) {
     let mut feed = standby.follow().await.unwrap();
     feed.resume_from(standby.load().await.unwrap().head_seq);
     let writes: Vec<Write> = (0..1200).map(|i| Write::put(format!("k.{i}"), i.to_string())).collect();
-    committed(leader.commit(Commit { writes: writes.clone(), audit: "".into() }).await.unwrap());
+    committed(
+        leader
+            .commit(Commit {
+                writes: writes.clone(),
+                audit: "".into(),
+            })
+            .await
+            .unwrap(),
+    );
     let commit = next_commit(&mut feed).await;
     assert_eq!(commit.writes, writes);
     standby.advance(&commit).await.unwrap();

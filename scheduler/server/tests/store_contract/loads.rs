@@ -32,7 +32,15 @@ pub async fn a_random_history_loads_as_it_was_in_memory(bed: Bed) {
             };
         }
         let writes = writes.into_iter().map(|(key, value)| Write { key, value }).collect();
-        committed(store.commit(Commit { writes, audit: "".into() }).await.unwrap());
+        committed(
+            store
+                .commit(Commit {
+                    writes,
+                    audit: "".into(),
+                })
+                .await
+                .unwrap(),
+        );
         match random.random_range(0..8) {
             0 | 1 => drop(store.fold().await.unwrap()),
             2 => store = bed.leader("next").await,
@@ -48,7 +56,15 @@ pub async fn a_random_history_loads_as_it_was_in_memory(bed: Bed) {
 pub async fn a_load_under_a_stream_of_commits_is_of_one_moment(bed: Bed) {
     let writer = bed.leader("a").await;
     let writes = (0..200).map(|i| Write::put(format!("k.{i}"), "0")).collect();
-    committed(writer.commit(Commit { writes, audit: "".into() }).await.unwrap());
+    committed(
+        writer
+            .commit(Commit {
+                writes,
+                audit: "".into(),
+            })
+            .await
+            .unwrap(),
+    );
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let stopped = stop.clone();
     let writing = tokio::spawn(async move {
@@ -116,7 +132,14 @@ pub async fn a_lost_head_is_noticed(bed: Bed) {
 pub async fn a_restored_backup_has_every_value_and_an_epoch_far_above(bed: Bed) {
     let old = bed.leader("old").await;
     let writes = (0..1500).map(|i| Write::put(format!("k.{i}"), i.to_string())).collect();
-    committed(old.commit(Commit { writes, audit: "".into() }).await.unwrap());
+    committed(
+        old.commit(Commit {
+            writes,
+            audit: "".into(),
+        })
+        .await
+        .unwrap(),
+    );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("backup");
     write_image(&path, old.realm(), &old.image().await.unwrap()).unwrap();
@@ -126,7 +149,12 @@ pub async fn a_restored_backup_has_every_value_and_an_epoch_far_above(bed: Bed) 
     committed(old.commit(since).await.unwrap());
     let image = read_image(&path, old.realm()).unwrap();
     let restorer = bed.store().await;
-    committed(restorer.rewrite(&image, "restorer", RESTORE_EPOCH_STEP, "restore".into()).await.unwrap());
+    committed(
+        restorer
+            .rewrite(&image, "restorer", RESTORE_EPOCH_STEP, "restore".into())
+            .await
+            .unwrap(),
+    );
     let restored = bed.store().await.load().await.unwrap();
     assert_eq!(restored.values, image.values);
     assert_eq!(restored.head.epoch, 1 + RESTORE_EPOCH_STEP);

@@ -6,7 +6,6 @@ use heddle_scheduler::store::{CommitOutcome, Fault, Store, StoreError};
 
 use crate::bed::{Bed, change, committed, conflict};
 
-
 /// So short that a commit is tried once: the pause before a second attempt is longer.
 const ONE_ATTEMPT: Duration = Duration::from_millis(10);
 
@@ -101,10 +100,18 @@ pub async fn an_unknown_commit_overtaken_by_a_rival_is_a_conflict_and_never_arri
 
 pub async fn a_commit_whose_caller_went_away_is_in_doubt(bed: Bed) {
     let store = bed.leader("a").await;
-    store.inject([Fault::LoseRequest, Fault::LoseRequest, Fault::LoseRequest, Fault::LoseRequest]);
+    store.inject([
+        Fault::LoseRequest,
+        Fault::LoseRequest,
+        Fault::LoseRequest,
+        Fault::LoseRequest,
+    ]);
     let gone = tokio::time::timeout(Duration::from_millis(30), store.commit(change([("k", "1")]))).await;
     assert!(gone.is_err(), "the commit ended before its caller went away: {gone:?}");
-    assert!(matches!(store.commit(change([("k", "2")])).await, Err(StoreError::InDoubt { .. })));
+    assert!(matches!(
+        store.commit(change([("k", "2")])).await,
+        Err(StoreError::InDoubt { .. })
+    ));
     assert_eq!(committed(settle(&store).await), 2);
     assert_eq!(value_of(&bed, "k").await, "1");
 }

@@ -9,7 +9,7 @@ use heddle_scheduler::store::{
     CommitOutcome, PreflightOptions, Store, StoreError, StoreOptions, SyncMode, Write, preflight,
 };
 
-use crate::bed::{Server, change, committed, connect, options};
+use crate::bed::{Server, change, cluster, committed, connect, options};
 
 /// Commits until told to stop. Every commit sets all keys to its own text, so a partial one would show.
 async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec<(u64, String)> {
@@ -25,7 +25,10 @@ async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec
             round += 1;
             let text = format!("{id}{round}");
             let writes = (0..25).map(|i| Write::put(format!("k.{i}"), text.clone())).collect();
-            let commit = heddle_scheduler::store::Commit { writes, audit: text.clone().into() };
+            let commit = heddle_scheduler::store::Commit {
+                writes,
+                audit: text.clone().into(),
+            };
             match store.commit(commit).await {
                 Ok(CommitOutcome::Committed { n, .. }) => acknowledged.push((n, text)),
                 _ => break,
@@ -40,19 +43,38 @@ async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_the_server_under_two_rivals_lose_nothing_acknowledged_and_leave_nothing_partial() {
-    let mut server = Server::start("always").await;
+    let mut servers = vec![Server::start("always").await];
+    crash(&mut servers, 1, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_a_clusters_stream_leader_lose_nothing_acknowledged_and_leave_nothing_partial() {
+    let mut servers = cluster().await;
+    crash(&mut servers, 3, 3).await;
+}
+
+/// Kills the stream's leader again and again under two rivals, then compares what was acknowledged with what is stored.
+async fn crash(servers: &mut [Server], replicas: usize, kills: usize) {
+    let urls: Vec<async_nats::ServerAddr> = servers.iter().map(|server| server.url.parse().unwrap()).collect();
+    let options = StoreOptions {
+        replicas,
+        ..options("crash")
+    };
+    let connect = || async { async_nats::connect(urls.clone()).await.unwrap() };
+    let observer = Store::open(connect().await, options.clone()).await.unwrap();
+    let context = jetstream::new(connect().await);
     let stop = Arc::new(AtomicBool::new(false));
     let mut rivals = Vec::new();
     for id in ["a", "b"] {
-        let store = Store::open(connect(&server.url).await, options("crash")).await.unwrap();
+        let store = Store::open(connect().await, options.clone()).await.unwrap();
         rivals.push(tokio::spawn(write_all(store, id, stop.clone())));
     }
-    let observer = Store::open(connect(&server.url).await, options("crash")).await.unwrap();
     let mut last_n = 0;
-    for _ in 0..5 {
+    for _ in 0..kills {
         // Each kill hits a chain that has moved since the one before.
         until_head_passes(&observer, last_n + 10).await;
-        server.kill_and_restart();
+        let leader = stream_leader(&context).await;
+        servers[leader].kill_and_restart();
         last_n = until_head_passes(&observer, last_n).await;
     }
     until_head_passes(&observer, last_n + 10).await;
@@ -65,18 +87,38 @@ async fn kills_of_the_server_under_two_rivals_lose_nothing_acknowledged_and_leav
     let values: std::collections::BTreeSet<_> = image.values.values().collect();
     assert_eq!((image.values.len(), values.len()), (25, 1), "a change is there in part");
     let audits = observer.audits(Duration::from_secs(3600)).await.unwrap();
-    let stored: std::collections::BTreeMap<u64, String> =
-        audits.iter().map(|audit| (audit.n, String::from_utf8_lossy(&audit.body).into_owned())).collect();
+    let stored: std::collections::BTreeMap<u64, String> = audits
+        .iter()
+        .map(|audit| (audit.n, String::from_utf8_lossy(&audit.body).into_owned()))
+        .collect();
     assert_eq!(stored.len() as u64, image.head.n, "a number is missing");
     for (n, text) in &acknowledged {
         assert_eq!(stored.get(n), Some(text), "acknowledged commit {n} is lost");
     }
-    assert!(acknowledged.len() > 50, "only {} commits were acknowledged", acknowledged.len());
+    assert!(
+        acknowledged.len() > 20,
+        "only {} commits were acknowledged",
+        acknowledged.len()
+    );
     println!("{} commits acknowledged, head {}", acknowledged.len(), image.head.n);
 }
 
+/// The place of the server that leads the stream; of a server alone it is the first.
+async fn stream_leader(context: &jetstream::Context) -> usize {
+    let Ok(stream) = context.get_stream("KV_heddle_crash").await else {
+        return 0;
+    };
+    let leader = stream
+        .cached_info()
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.leader.clone())
+        .unwrap_or_default();
+    ["s0", "s1", "s2"].iter().position(|name| *name == leader).unwrap_or(0)
+}
+
 async fn until_head_passes(store: &Store, n: u64) -> u64 {
-    for _ in 0..600 {
+    for _ in 0..1200 {
         if let Ok(Some((head, _))) = store.read_head().await
             && head.n > n
         {
@@ -95,7 +137,10 @@ async fn a_commit_waits_for_a_server_that_comes_back_and_says_so_if_it_does_not(
     committed(store.take_over("a").await.unwrap());
     server.kill_and_restart();
     committed(store.commit(change([("k", "1")])).await.unwrap());
-    let impatient = StoreOptions { give_up_after: Duration::from_millis(300), ..options("wait") };
+    let impatient = StoreOptions {
+        give_up_after: Duration::from_millis(300),
+        ..options("wait")
+    };
     let store = Store::open(connect(&server.url).await, impatient).await.unwrap();
     store.load().await.unwrap();
     committed(store.take_over("b").await.unwrap());
@@ -107,7 +152,10 @@ async fn a_commit_waits_for_a_server_that_comes_back_and_says_so_if_it_does_not(
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, StoreError::Unavailable { .. } | StoreError::Unknown { .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::Unavailable { .. } | StoreError::Unknown { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -125,10 +173,19 @@ async fn a_stream_with_other_settings_is_refused_with_the_differences_and_left_a
         .await
         .unwrap();
     let error = Store::open(client, options("eu")).await.unwrap_err();
-    let StoreError::Settings { stream, differences } = &error else { panic!("{error}") };
+    let StoreError::Settings { stream, differences } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(stream, "KV_heddle_eu");
-    for setting in ["max_msgs_per_subject is 5, needed is 1", "allow_atomic is false, needed is true", "republish"] {
-        assert!(differences.iter().any(|line| line.contains(setting)), "{setting} is not told: {error}");
+    for setting in [
+        "max_msgs_per_subject is 5, needed is 1",
+        "allow_atomic is false, needed is true",
+        "republish",
+    ] {
+        assert!(
+            differences.iter().any(|line| line.contains(setting)),
+            "{setting} is not told: {error}"
+        );
     }
     let info = context.get_stream("KV_heddle_eu").await.unwrap().cached_info().clone();
     assert_eq!(info.config.max_messages_per_subject, 5);
@@ -139,7 +196,10 @@ async fn a_stream_that_an_operator_resized_is_taken() {
     let server = Server::start("always").await;
     let client = connect(&server.url).await;
     drop(Store::open(client.clone(), options("eu")).await.unwrap());
-    let resized = StoreOptions { max_bytes: 64 << 20, ..options("eu") };
+    let resized = StoreOptions {
+        max_bytes: 64 << 20,
+        ..options("eu")
+    };
     drop(Store::open(client, resized).await.unwrap());
 }
 
@@ -148,8 +208,15 @@ async fn a_server_that_syncs_always_passes_and_a_lazy_one_needs_dev() {
     for (sync_interval, expected) in [("always", SyncMode::Always), ("2m", SyncMode::Lazy)] {
         let server = Server::start(sync_interval).await;
         let client = connect(&server.url).await;
-        let strict = PreflightOptions { monitors: vec![server.monitor.clone()], replicas: 1, ..Default::default() };
-        let dev = PreflightOptions { dev: true, ..strict.clone() };
+        let strict = PreflightOptions {
+            monitors: vec![server.monitor.clone()],
+            replicas: 1,
+            ..Default::default()
+        };
+        let dev = PreflightOptions {
+            dev: true,
+            ..strict.clone()
+        };
         match (expected, preflight(&client, &strict).await) {
             (SyncMode::Always, found) => assert_eq!(found.unwrap().sync, SyncMode::Always),
             (_, found) => assert!(found.unwrap_err().to_string().contains("sync_interval: always")),
@@ -157,7 +224,115 @@ async fn a_server_that_syncs_always_passes_and_a_lazy_one_needs_dev() {
         assert_eq!(preflight(&client, &dev).await.unwrap().sync, expected);
         let unknown = preflight(&client, &PreflightOptions::default()).await.unwrap_err();
         assert!(unknown.to_string().contains("--nats-monitor"), "{unknown}");
-        let nobody = PreflightOptions { monitors: vec!["http://127.0.0.1:1".into()], ..strict };
-        assert!(preflight(&client, &nobody).await.unwrap_err().to_string().contains("did not tell"));
+        let nobody = PreflightOptions {
+            monitors: vec!["http://127.0.0.1:1".into()],
+            ..strict
+        };
+        assert!(
+            preflight(&client, &nobody)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("did not tell")
+        );
     }
+}
+
+/// The example configuration, moved to free ports and a folder of its own.
+fn example(folder: &std::path::Path, port: u16, monitor: u16) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nats/heddle.conf");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut moved = text.clone();
+    for (from, to) in [
+        ("0.0.0.0:4222", format!("127.0.0.1:{port}")),
+        ("127.0.0.1:8222\"\n\n", format!("127.0.0.1:{monitor}\"\n\n")),
+        ("/var/lib/nats", folder.join("jetstream").display().to_string()),
+    ] {
+        assert!(moved.contains(from), "the example no longer says {from}");
+        moved = moved.replace(from, &to);
+    }
+    moved
+}
+
+async fn connect_as(server: &Server, user: &str, inbox: &str) -> async_nats::Client {
+    let options = async_nats::ConnectOptions::with_user_and_password(user.into(), "secret".into());
+    let options = options
+        .custom_inbox_prefix(inbox)
+        .retry_on_initial_connect()
+        .max_reconnects(200);
+    options.connect(&server.url).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_example_configuration_lets_the_scheduler_work_and_keeps_agents_to_themselves() {
+    let server = Server::spawn(example);
+    let client = connect_as(&server, "scheduler", "_INBOX").await;
+    client.flush().await.unwrap();
+    let strict = PreflightOptions {
+        monitors: vec![server.monitor.clone()],
+        replicas: 1,
+        ..Default::default()
+    };
+    assert_eq!(preflight(&client, &strict).await.unwrap().sync, SyncMode::Always);
+    let store = Store::open(client.clone(), options("default")).await.unwrap();
+    let mut feed = store.follow().await.unwrap();
+    feed.resume_from(store.load().await.unwrap().head_seq);
+    committed(store.take_over("a").await.unwrap());
+    let writes = (0..1000).map(|i| Write::put(format!("k.{i}"), "v")).collect();
+    committed(
+        store
+            .commit(heddle_scheduler::store::Commit {
+                writes,
+                audit: "".into(),
+            })
+            .await
+            .unwrap(),
+    );
+    while store.fold().await.unwrap().is_some() {}
+    assert!(matches!(
+        feed.next().await,
+        heddle_scheduler::store::FeedEvent::Committed(_)
+    ));
+    assert_eq!(store.load().await.unwrap().values.len(), 1000);
+    let artifacts = heddle_scheduler::store::ArtifactStore::open(client.clone(), &options("default"))
+        .await
+        .unwrap();
+    let digest = artifacts.put("component".into()).await.unwrap();
+    assert_eq!(artifacts.read(&digest, 100).await.unwrap().unwrap(), "component");
+    assert_eq!(artifacts.list().await.unwrap().len(), 1);
+    artifacts.delete(&digest).await.unwrap();
+
+    let mut heartbeats = client.subscribe("heddle.v1.default.hb.*").await.unwrap();
+    client.flush().await.unwrap();
+    let agent = connect_as(&server, "agent-edge-1", "_INBOX_edge-1").await;
+    for host in ["edge-2", "edge-1"] {
+        agent
+            .publish(format!("heddle.v1.default.hb.{host}"), "alive".into())
+            .await
+            .unwrap();
+    }
+    agent.publish("$KV.heddle_default.head", "mine".into()).await.unwrap();
+    agent.flush().await.unwrap();
+    let heard = futures::StreamExt::next(&mut heartbeats).await.unwrap();
+    assert_eq!(
+        heard.subject.as_str(),
+        "heddle.v1.default.hb.edge-1",
+        "an agent spoke for another host"
+    );
+    let info = agent.send_request(
+        "$JS.API.INFO",
+        async_nats::client::Request::new().timeout(Some(Duration::from_millis(300))),
+    );
+    assert!(info.await.is_err(), "an agent may ask JetStream");
+    store.load().await.unwrap();
+    // A spec reaches its host, and the answer comes back.
+    let mut specs = agent.subscribe("heddle.v1.default.h.edge-1.*").await.unwrap();
+    agent.flush().await.unwrap();
+    let ask = client.request("heddle.v1.default.h.edge-1.spec", "spec".into());
+    let answer = async {
+        let spec = futures::StreamExt::next(&mut specs).await.unwrap();
+        agent.publish(spec.reply.unwrap(), "accepted".into()).await.unwrap();
+    };
+    let (answered, ()) = tokio::join!(ask, answer);
+    assert_eq!(answered.unwrap().payload, "accepted");
 }

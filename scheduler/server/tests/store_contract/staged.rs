@@ -10,7 +10,10 @@ fn large(count: usize, value: &str) -> Commit {
         4 => Write::remove(format!("place.shop.w{i}")),
         _ => Write::put(format!("place.shop.w{i}"), format!("{value}{i}")),
     };
-    Commit { writes: (0..count).map(write).collect(), audit: "large".into() }
+    Commit {
+        writes: (0..count).map(write).collect(),
+        audit: "large".into(),
+    }
 }
 
 /// Folds to the end and checks at every step that a stranger loads the same.
@@ -31,7 +34,12 @@ async fn fold(bed: &Bed, store: &Store) {
 
 pub async fn a_change_of_2000_records_is_whole_before_during_and_after_folding(bed: Bed) {
     let store = bed.leader("a").await;
-    committed(store.commit(change([("place.shop.w4", "there before"), ("k", "1")])).await.unwrap());
+    committed(
+        store
+            .commit(change([("place.shop.w4", "there before"), ("k", "1")]))
+            .await
+            .unwrap(),
+    );
     assert_eq!(committed(store.commit(large(2000, "v")).await.unwrap()), 3);
     let image = bed.store().await.load().await.unwrap();
     assert_eq!(image.values.len(), 1601);
@@ -53,7 +61,15 @@ pub async fn a_key_removed_after_a_staged_change_stays_removed(bed: Bed) {
         // The marker must outlive the change that still says what the key was.
         realm.advance(heddle_scheduler::store::MARKER_TTL * 2);
     }
-    assert!(!bed.store().await.load().await.unwrap().values.contains_key("place.shop.w0"));
+    assert!(
+        !bed.store()
+            .await
+            .load()
+            .await
+            .unwrap()
+            .values
+            .contains_key("place.shop.w0")
+    );
     // The leader changes in the middle of folding.
     committed(store.fold().await.unwrap().unwrap());
     let next = bed.leader("b").await;

@@ -1,0 +1,137 @@
+//! How the engines are set up. In: how much room there is. Out: wasmtime's configuration, each number with its reason.
+
+use heddle_protocol::host_spec::Wasi;
+use std::fmt;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// How instances are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocator {
+    /// From a pool of slots that is reserved at start: fast, and memory of an instance has an upper bound.
+    Pooling,
+    /// Each by asking the system: slower, and needs no address space ahead.
+    OnDemand,
+}
+
+impl Allocator {
+    /// The allocator's name, as hellos report it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pooling => "pooling",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
+impl fmt::Display for Allocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How much room instances have.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// How instances are made.
+    pub allocator: Allocator,
+    /// Instances that may live at the same time on each engine, when pooling.
+    pub instances: u32,
+    /// The most memory that one instance may have, in bytes, when pooling.
+    pub instance_memory_max: u64,
+    /// Memory that all instances may have together, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            allocator: Allocator::Pooling,
+            // As many as a host takes replicas by default. Each takes 4 GiB of address space twice, of 128 TiB.
+            instances: 1_000,
+            // Twice what a workload's limit is by default.
+            instance_memory_max: 128 << 20,
+            memory_bytes: u64::MAX,
+        }
+    }
+}
+
+/// The pool's numbers, from the options.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolSize {
+    instances: u32,
+    memory_bytes_max: usize,
+}
+
+impl PoolSize {
+    pub(crate) fn of(options: &EngineOptions) -> Self {
+        let memory_bytes_max = usize::try_from(options.instance_memory_max).unwrap_or(usize::MAX);
+        Self { instances: options.instances.max(1), memory_bytes_max }
+    }
+}
+
+/// Core instances in one component: a WASI component has four, a composed group some for each of its parts.
+const CORE_INSTANCES_PER_INSTANCE: u32 = 8;
+/// Memories per instance in the pool: one is the rule, a composed group has one for each of its parts.
+const MEMORIES_PER_INSTANCE: u32 = 2;
+/// Tables per instance in the pool: one for the guest's functions, one for the adapters around it.
+const TABLES_PER_INSTANCE: u32 = 4;
+/// Stacks per instance: one for the call, one to spare for instantiation.
+const STACKS_PER_INSTANCE: u32 = 2;
+/// Core instances of one component at most: a composed group of about fifty parts.
+const CORE_INSTANCES_MAX: u32 = 200;
+/// Memories, and tables, of one component at most.
+const MEMORIES_MAX: u32 = 50;
+/// Metadata of one component or core instance at most, in bytes. Python and JavaScript guests need about 100 KiB.
+const INSTANCE_METADATA_BYTES_MAX: usize = 1 << 20;
+/// Elements of one pooled table: interpreters compiled to WebAssembly have some ten thousand functions.
+const TABLE_ELEMENTS_MAX: usize = 50_000;
+/// Memory of a slot that is cleared by writing zeros instead of being given back. Giving back takes a lock of the whole
+/// address space, so small guests run about twice as fast this way; most touch less than this.
+const MEMORY_KEPT_BYTES: usize = 512 << 10;
+/// The same for tables.
+const TABLE_KEPT_BYTES: usize = 64 << 10;
+/// Free slots that keep their guest's image mapped, so that its next instance finds everything in place.
+const WARM_SLOTS_MAX: u32 = 256;
+/// Stack of a guest, in bytes: deep enough for interpreters.
+const WASM_STACK_BYTES: usize = 1 << 20;
+/// Stack of a call, in bytes: the guest's, and room for what the host does on top.
+const ASYNC_STACK_BYTES: usize = 2 << 20;
+
+/// The configuration of one engine.
+pub(crate) fn engine_config(wasi: Wasi, pool: Option<&PoolSize>) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    // Guests are interrupted at their deadline, and let others run at each tick until then.
+    config.epoch_interruption(true);
+    config.memory_init_cow(true);
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.async_stack_size(ASYNC_STACK_BYTES);
+    let concurrent = wasi == Wasi::P3;
+    config.concurrency_support(concurrent);
+    config.wasm_component_model_async(concurrent);
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
+    }
+    config
+}
+
+fn pooling(size: &PoolSize) -> PoolingAllocationConfig {
+    let times = |n: u32| size.instances.saturating_mul(n);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(size.instances)
+        .total_core_instances(times(CORE_INSTANCES_PER_INSTANCE))
+        .total_memories(times(MEMORIES_PER_INSTANCE))
+        .total_tables(times(TABLES_PER_INSTANCE))
+        .total_stacks(times(STACKS_PER_INSTANCE))
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(MEMORIES_MAX)
+        .max_component_instance_size(INSTANCE_METADATA_BYTES_MAX)
+        .max_core_instance_size(INSTANCE_METADATA_BYTES_MAX)
+        .max_memory_size(size.memory_bytes_max)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .linear_memory_keep_resident(MEMORY_KEPT_BYTES)
+        .table_keep_resident(TABLE_KEPT_BYTES)
+        .max_unused_warm_slots(WARM_SLOTS_MAX);
+    pool
+}

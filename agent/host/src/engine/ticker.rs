@@ -1,0 +1,27 @@
+//! The clock of the engines. In: engines. Out: their epochs, one more at each tick, until they are gone.
+
+use std::time::Duration;
+use wasmtime::Engine;
+
+/// How long a guest computes before it lets others run. Short enough that a neighbour's request does not feel it, long
+/// enough that switching costs nothing.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Starts the clock's thread. It ends when both engines are gone.
+pub(crate) fn start(engines: [&Engine; 2]) {
+    let weak = engines.map(Engine::weak);
+    let ticking = move || {
+        loop {
+            std::thread::sleep(TICK);
+            let live = weak.each_ref().map(|engine| engine.upgrade());
+            if live.iter().all(Option::is_none) {
+                return;
+            }
+            live.iter().flatten().for_each(Engine::increment_epoch);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("epoch-ticker".into()).spawn(ticking) {
+        // Time limits of waiting guests still hold; computing ones are not interrupted.
+        tracing::error!(%error, "failed to start the thread that interrupts guests");
+    }
+}

@@ -1,0 +1,151 @@
+//! The bodies that go through a guest: the request's, kept within its size, and the response's, which keeps the guest
+//! running while it is sent.
+//!
+//! In: a client's bytes, and a guest's. Out: the same bytes.
+
+use crate::instance::component::PreparedComponent;
+use crate::limits::Permit;
+use bytes::Bytes;
+use heddle_capability_http::Refusal;
+use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+/// A call that is still running.
+pub(crate) type Run = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// The body of a guest's response.
+///
+/// It carries the guest that writes it: most guests are done as soon as their last bytes are taken, and so need no task
+/// of their own. One that is not gets one, with the time that its call has left.
+pub struct GuestBody {
+    inner: WasiBody,
+    rest: Option<Rest>,
+    _permit: Option<Permit>,
+}
+
+struct Rest {
+    run: Run,
+    deadline: Instant,
+    component: Arc<PreparedComponent>,
+}
+
+impl GuestBody {
+    /// The body of a guest that runs by itself, or not any more. The call counts until the body is sent.
+    pub(crate) fn of_running(inner: WasiBody, permit: Option<Permit>) -> Self {
+        Self { inner, rest: None, _permit: permit }
+    }
+
+    /// The body of a guest that has to be kept running.
+    pub(crate) fn of_call(inner: WasiBody, run: Run, deadline: Instant, component: &Arc<PreparedComponent>) -> Self {
+        let rest = Rest { run, deadline, component: Arc::clone(component) };
+        Self { inner, rest: Some(rest), _permit: None }
+    }
+}
+
+impl Rest {
+    fn spawn(self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            // What the guest does after its response is logged where it happens; nobody waits for it here.
+            if tokio::time::timeout_at(self.deadline.into(), self.run).await.is_err() {
+                self.component.timed_out();
+            }
+        });
+    }
+}
+
+impl Drop for GuestBody {
+    /// The body may be done with before its guest is: sent whole, or the client went away. In the second case the guest
+    /// finds out when it writes.
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            rest.spawn();
+        }
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        if frame.is_ready() {
+            return frame;
+        }
+        let Some(mut rest) = this.rest.take() else { return Poll::Pending };
+        if rest.run.as_mut().poll(cx).is_pending() {
+            // It waits for something else than this body: from here on it runs by itself.
+            rest.spawn();
+        }
+        Pin::new(&mut this.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A request's body of unknown size, cut off where it becomes too large.
+pub(crate) struct CappedBody {
+    inner: Incoming,
+    left: u64,
+    over: Arc<AtomicBool>,
+}
+
+impl CappedBody {
+    /// Boxes a request's body; caps it if its size is not known. The flag tells whether it was too large.
+    pub(crate) fn boxed(body: Incoming) -> (WasiBody, Option<Arc<AtomicBool>>) {
+        if body.size_hint().upper().is_some() {
+            return (body.map_err(Error::Hyper).boxed_unsync(), None);
+        }
+        let over = Arc::new(AtomicBool::new(false));
+        let capped = Self { inner: body, left: HTTP_BODY_BYTES_MAX, over: Arc::clone(&over) };
+        (capped.boxed_unsync(), Some(over))
+    }
+}
+
+impl Body for CappedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(frame)) => frame.map_err(Error::Hyper),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Some(frame))
+            }
+            None => {
+                self.over.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,134 @@
+//! `heddle hosts`: the fleet's hosts, and what an operator says of them.
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::fleet::{Fleet, FleetArgs, NamespaceArgs, duration};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::view;
+use crate::wait::WaitArgs;
+use heddle_protocol::api::hosts::{ForgetHost, Hosts, JoinToken, MakeJoinToken, SetHost};
+use heddle_protocol::id::HostId;
+use heddle_protocol::record::HostAdmin;
+use std::time::{Duration, Instant};
+
+/// How often `drain` looks whether the host is empty.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Flags of `hosts`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true)]
+pub struct HostsArgs {
+    #[command(subcommand)]
+    verb: Option<HostsVerb>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    fleet: FleetArgs,
+}
+
+/// What to do with a host.
+#[derive(Debug, clap::Subcommand)]
+pub enum HostsVerb {
+    /// List the hosts
+    List,
+    /// Let a host keep what it has and take nothing new
+    Cordon(HostArg),
+    /// Let a host take work again
+    Uncordon(HostArg),
+    /// Move everything off a host, each replica once its replacement is ready
+    Drain {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: HostId,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Forget a host that is gone for good: it must join again, and its replicas are placed elsewhere at once
+    Forget {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: HostId,
+        /// Also when it lives
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a one-use token with which one host can join
+    Token {
+        /// How long it is valid
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+        valid: Duration,
+    },
+}
+
+/// One host.
+#[derive(Debug, clap::Args)]
+pub struct HostArg {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostId,
+}
+
+/// Lists hosts, or says something of one.
+pub async fn run(args: HostsArgs, output: &Output) -> Result<(), Failure> {
+    let fleet = Fleet::connect(&args.fleet, &NamespaceArgs::default()).await?;
+    match args.verb.unwrap_or(HostsVerb::List) {
+        HostsVerb::List => output.value(&fleet.hosts(Hosts::default()).await?, view::hosts::table),
+        HostsVerb::Cordon(arg) => set(&fleet, arg.host, HostAdmin::Cordoned, output).await,
+        HostsVerb::Uncordon(arg) => set(&fleet, arg.host, HostAdmin::Open, output).await,
+        HostsVerb::Drain { host, wait } => drain(&fleet, host, &wait, output).await,
+        HostsVerb::Forget { host, force } => {
+            let applied = fleet.change(&fleet.namespace, &ForgetHost { host, force }).await?;
+            output.value(&applied, view::applied::done)
+        }
+        HostsVerb::Token { valid } => {
+            let valid_ms = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX);
+            let token = fleet.change(&fleet.namespace, &MakeJoinToken { valid_ms }).await?;
+            output.value(&token, |token, _| draw_token(token))
+        }
+    }
+}
+
+async fn set(fleet: &Fleet, host: HostId, admin: HostAdmin, output: &Output) -> Result<(), Failure> {
+    let applied = fleet.change(&fleet.namespace, &SetHost { host, admin }).await?;
+    output.value(&applied, view::applied::done)
+}
+
+async fn drain(fleet: &Fleet, host: HostId, wait: &WaitArgs, output: &Output) -> Result<(), Failure> {
+    let drain = SetHost { host: host.clone(), admin: HostAdmin::Draining };
+    let applied = fleet.change(&fleet.namespace, &drain).await?;
+    if !output.json {
+        output.value(&applied, view::applied::done)?;
+    }
+    if wait.wait {
+        until_empty(fleet, &host, wait.timeout).await.map_err(|failure| failure.with_known(&applied))?;
+    }
+    if output.json { output.value(&applied, view::applied::done) } else { Ok(()) }
+}
+
+async fn until_empty(fleet: &Fleet, host: &HostId, timeout: Duration) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut progress = Progress::start();
+    loop {
+        let status = super::describe::host(fleet, host.as_str()).await?;
+        if status.replicas == 0 {
+            return Ok(());
+        }
+        let left = view::count(u64::from(status.replicas), "replica");
+        if started.elapsed() >= timeout {
+            let after = view::age(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+            let message = format!("failed to see host {host} empty within {after}: {left} still there");
+            let next = "the drain goes on; `heddle status -A` shows what hinders it";
+            return Err(Failure::new(Exit::TimedOut, message, next));
+        }
+        progress.update(&format!("draining {host}: {left} left"));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The token, and how a host joins with it.
+fn draw_token(token: &JoinToken) -> String {
+    let keys: Vec<String> = token.realm_keys.iter().map(|key| format!(" --realm-public-key {key}")).collect();
+    format!("{}\nnext: heddle agent --join-token {}{}\n", token.token, token.token, keys.concat())
+}

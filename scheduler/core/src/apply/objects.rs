@@ -1,0 +1,133 @@
+//! Deleting objects, and going back to an earlier generation.
+
+use super::changes::{Changes, bad_name};
+use super::nearest::{list, nearest};
+use super::{Decision, platform, route, workload};
+use crate::world::World;
+use heddle_protocol::api::apply::Change;
+use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
+use heddle_protocol::api::{ApiError, ErrorCode};
+use heddle_protocol::id::{ConfigId, PlatformName, WorkloadId};
+use heddle_protocol::key::Key;
+use heddle_protocol::time::UnixMs;
+use std::collections::BTreeSet;
+
+/// Decides what deleting some objects changes: all of them, or nothing. A workload's replicas go with the plan that
+/// follows.
+///
+/// # Errors
+/// If an object is not there, or is used by one that stays.
+pub fn decide_delete(
+    world: &World,
+    objects: &[ObjectRef],
+    ignore_missing: bool,
+    at: UnixMs,
+) -> Result<Decision, ApiError> {
+    let mut changes = Changes::new(world, at);
+    // Users go first, so that a config or platform can be deleted together with them.
+    let mut ordered: Vec<(usize, &ObjectRef)> = objects.iter().enumerate().collect();
+    ordered.sort_by_key(|(_, object)| object.kind != ObjectKind::Workload);
+    let mut seen = BTreeSet::new();
+    for (order, object) in ordered {
+        if !seen.insert(object) {
+            continue;
+        }
+        let deleted = match object.kind {
+            ObjectKind::Workload => {
+                let id = WorkloadId::parse(&object.name).map_err(bad_name)?;
+                let record = changes.next.workloads.get(&id).map(|r| r.generation);
+                record.map(|generation| (generation, Key::Workload(id)))
+            }
+            ObjectKind::Config => {
+                let id = ConfigId::parse(&object.name).map_err(bad_name)?;
+                refuse_used_config(&changes.next, &id)?;
+                let record = changes.next.configs.get(&id).map(|r| r.generation);
+                record.map(|generation| (generation, Key::Config(id)))
+            }
+            ObjectKind::Platform => {
+                let name = PlatformName::parse(&object.name).map_err(bad_name)?;
+                let record = changes.next.platforms.get(&name).map(|r| r.generation);
+                record.map(|generation| (generation, Key::Platform(name)))
+            }
+        };
+        match deleted {
+            Some((generation, key)) => {
+                let lent = match &key {
+                    Key::Platform(name) => changes.next.platforms.get(name).map(|p| p.offers.clone()),
+                    _ => None,
+                };
+                changes.delete(key)?;
+                for capability in lent.iter().flat_map(|offers| offers.keys()) {
+                    if let Some(why) = platform::used_and_no_longer_lent(&changes, capability) {
+                        let message = format!("failed to delete Platform {}: {why}", object.name);
+                        let next = "delete those workloads first, or have another platform lend it";
+                        return Err(ApiError::new(ErrorCode::Conflict, message, next));
+                    }
+                }
+                changes.tell(order, object.kind.as_str(), &object.name, generation, Change::Deleted);
+            }
+            None if ignore_missing => {}
+            None => return Err(not_found(world, object)),
+        }
+    }
+    changes.finish()
+}
+
+fn refuse_used_config(world: &World, id: &ConfigId) -> Result<(), ApiError> {
+    let users = world.workloads.iter().filter(|(_, record)| record.configs.contains(id));
+    let users: Vec<&WorkloadId> = users.map(|(user, _)| user).collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let s = if users.len() == 1 { "" } else { "s" };
+    let message = format!("failed to delete Config {id}: it is used by workload{s} {}", list(users));
+    Err(ApiError::new(ErrorCode::Conflict, message, "delete or change its users first"))
+}
+
+fn not_found(world: &World, object: &ObjectRef) -> ApiError {
+    let known: Vec<String> = match object.kind {
+        ObjectKind::Workload => world.workloads.keys().map(ToString::to_string).collect(),
+        ObjectKind::Config => world.configs.keys().map(ToString::to_string).collect(),
+        ObjectKind::Platform => world.platforms.keys().map(ToString::to_string).collect(),
+    };
+    let kind = object.kind.as_str();
+    let message = format!("failed to find {kind} {}", object.name);
+    let next = match nearest(&object.name, known.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("`heddle get {}s -A` lists what there is", kind.to_lowercase()),
+    };
+    ApiError::new(ErrorCode::NotFound, message, next)
+}
+
+/// Decides what going back to an earlier generation changes: that one's manifest and artifacts, with today's configs and
+/// platforms, as a new generation.
+///
+/// # Errors
+/// If the workload or the generation is not there, or the fleet no longer has what it needs.
+pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, ApiError> {
+    let id = &undo.workload;
+    let Some(record) = world.workloads.get(id) else {
+        let object = ObjectRef { kind: ObjectKind::Workload, name: id.to_string() };
+        return Err(not_found(world, &object));
+    };
+    let kept: Vec<String> = record.history.iter().map(|past| past.generation.to_string()).collect();
+    let past = match undo.to {
+        None => record.history.first(),
+        Some(to) => record.history.iter().find(|past| past.generation == to),
+    };
+    let Some(past) = past else {
+        let wanted = undo.to.map_or("an earlier generation".to_owned(), |to| format!("generation {to}"));
+        let message =
+            format!("failed to take {id} back: {wanted} is not kept; it is at {}, kept are: {}", record.generation, list(kept));
+        return Err(ApiError::new(ErrorCode::NotFound, message, "apply the manifest that you want"));
+    };
+    let mut changes = Changes::new(world, at);
+    if let Some(resolved) = workload::resolve_stored(&mut changes, id, &past.manifest, &past.artifacts)? {
+        workload::put(&mut changes, 0, id, resolved)?;
+        if let Some((mine, owner)) = route::taken_routes(&changes, id).into_iter().next() {
+            let message = format!("failed to take {id} back: route {} is owned by workload {owner} now", mine.path);
+            return Err(ApiError::new(ErrorCode::Conflict, message, "delete that one, or apply another manifest"));
+        }
+    }
+    changes.finish()
+}

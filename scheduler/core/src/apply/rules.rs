@@ -1,0 +1,35 @@
+//! The names of the rules that only the fleet can check. Each stands in the problems that it finds.
+
+/// An import that no link, capability or WASI meets.
+pub const IMPORT_UNMET: &str = "import-unmet";
+/// A link for an import that the component does not have.
+pub const IMPORT_UNKNOWN: &str = "import-unknown";
+/// An import that several capabilities meet, so that a link must say which.
+pub const IMPORT_AMBIGUOUS: &str = "import-ambiguous";
+/// A link to a capability that does not meet the import.
+pub const LINK_MISMATCH: &str = "link-mismatch";
+/// A capability that no platform lends.
+pub const CAPABILITY_UNKNOWN: &str = "capability-unknown";
+/// An HTTP trigger on a capability that is no listener.
+pub const CAPABILITY_NOT_HTTP: &str = "capability-not-http";
+/// A capability that workloads use and that would no longer be lent.
+pub const CAPABILITY_IN_USE: &str = "capability-in-use";
+/// One name that means different capabilities on different platforms.
+pub const CAPABILITY_KIND: &str = "capability-kind";
+/// Two platforms that give the same name or address to one host.
+pub const PLATFORM_CLASH: &str = "platform-clash";
+/// A component that serves no HTTP and is to be called by it.
+pub const HANDLER_MISSING: &str = "handler-missing";
+/// Several components that serve HTTP, so that the trigger must say which.
+pub const HANDLER_AMBIGUOUS: &str = "handler-ambiguous";
+/// A route that another workload owns.
+pub const ROUTE_TAKEN: &str = "route-taken";
+/// Several calls at once in an instance that takes one at a time.
+pub const CONCURRENCY_UNSUPPORTED: &str = "concurrency-unsupported";
+/// A config that does not exist.
+pub const CONFIG_UNKNOWN: &str = "config-unknown";
+/// An image that was not resolved.
+pub const IMAGE_UNRESOLVED: &str = "image-unresolved";
+
+/// The rules that say that an object is in another's way, rather than that the manifest is wrong.
+pub const CONFLICTS: &[&str] = &[CAPABILITY_IN_USE, CAPABILITY_KIND, PLATFORM_CLASH, ROUTE_TAKEN];

@@ -1,0 +1,92 @@
+//! Roll out: an earlier generation, and what runs on hosts that are lost or emptied, goes as the newest becomes ready.
+//!
+//! With R replicas wanted and r of the newest generation ready, R − r of the outgoing ones stay: ready ones first, so
+//! that never fewer serve than min(R, as many as did before). What is left of that number is filled with outgoing ones
+//! that may yet serve, and lost hosts' last: what cannot be replaced is not given up, for silence stops nothing.
+
+use super::{Draft, Outgoing, OutgoingState};
+use crate::place::Fleet;
+use heddle_protocol::id::HostId;
+use heddle_protocol::record::{PlaceRecord, PlaceSet, Replicas};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Takes away the outgoing replicas whose replacements are ready.
+pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
+    let outgoing = std::mem::take(&mut draft.outgoing);
+    let kept: Vec<Outgoing> = match draft.record.intent.replicas {
+        Replicas::Count(wanted) => {
+            let allowed = wanted.saturating_sub(draft.ready());
+            allow(&outgoing, allowed)
+        }
+        // A daemon's generations replace each other host by host.
+        Replicas::Daemon => {
+            let replaced = |host: &HostId| draft.kept.get(host).is_some_and(|k| k.ready > 0);
+            outgoing.iter().filter(|o| !replaced(&o.host)).cloned().collect()
+        }
+    };
+    for before in &outgoing {
+        let after = kept.iter().find(|k| k.host == before.host && k.set == before.set).map_or(0, |k| k.count);
+        if before.count > after {
+            fleet.remove(&before.host, before.reserve_bytes, before.count - after);
+        }
+    }
+    draft.outgoing = kept;
+}
+
+/// Keeps `allowed` of the outgoing replicas.
+fn allow(outgoing: &[Outgoing], allowed: u32) -> Vec<Outgoing> {
+    if allowed == 0 {
+        return Vec::new();
+    }
+    // A group is ready in part where its host has not followed a change of its number yet.
+    let ready = outgoing.iter().map(|o| Outgoing { count: o.ready, ..o.clone() });
+    let others = outgoing.iter().map(|o| Outgoing { count: o.count - o.ready, ready: 0, ..o.clone() });
+    let mut parts: Vec<Outgoing> = ready.chain(others).filter(|part| part.count > 0).collect();
+    // Ready ones first; then those that may become ready, the newest generation first; lost hosts' last. Sets are
+    // ordered newest first. Ties by host id, so the same world always yields the same plan.
+    parts.sort_by_key(|o| (Reverse(o.ready.min(1)), o.state, o.set, o.host.clone()));
+    let mut left = allowed;
+    let mut kept: Vec<Outgoing> = Vec::new();
+    for mut part in parts {
+        // Nothing is known of an unheard host's replicas: they may be the ones that serve, so they stay, and others
+        // are not given up for them.
+        if part.state != OutgoingState::Unheard {
+            part.count = part.count.min(left);
+            part.ready = part.ready.min(part.count);
+            left -= part.count;
+        }
+        match kept.iter_mut().find(|k| k.host == part.host && k.set == part.set) {
+            Some(same) => (same.count, same.ready) = (same.count + part.count, same.ready + part.ready),
+            None if part.count > 0 => kept.push(part),
+            None => {}
+        }
+    }
+    kept
+}
+
+/// The placement that the draft amounts to; none if it is empty.
+pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
+    let intent = &draft.record.intent;
+    let before = draft.place.map_or(&[][..], |p| &p.sets);
+    let mut newest = PlaceSet {
+        generation: intent.unit_generation,
+        template: draft.record.template,
+        reserve_bytes: intent.reserve_bytes,
+        http: intent.http.clone(),
+        hosts: draft.kept.iter().map(|(host, kept)| (host.clone(), kept.count)).collect(),
+    };
+    let mut earlier: BTreeMap<usize, BTreeMap<HostId, u32>> = BTreeMap::new();
+    for outgoing in &draft.outgoing {
+        let is_newest = before.get(outgoing.set).is_some_and(|set| set.generation == intent.unit_generation);
+        let hosts = if is_newest { &mut newest.hosts } else { earlier.entry(outgoing.set).or_default() };
+        *hosts.entry(outgoing.host.clone()).or_default() += outgoing.count;
+    }
+    let mut sets = Vec::with_capacity(1 + earlier.len());
+    if !newest.hosts.is_empty() {
+        sets.push(newest);
+    }
+    let earlier = earlier.into_iter().filter_map(|(index, hosts)| Some(PlaceSet { hosts, ..before.get(index)?.clone() }));
+    sets.extend(earlier);
+    (!sets.is_empty()).then_some(PlaceRecord { sets })
+}

@@ -1,0 +1,213 @@
+//! How workloads fare: what is meant and placed, beside what hosts say of it.
+//!
+//! In: the world and the time. Out: one status per workload, with the generation that it speaks of and, if it is not
+//! good, its cause. A host's word counts only while the host is heard.
+
+use crate::liveness::{HostLiveness, is_heard};
+use crate::place::Fleet;
+use crate::plan::{daemon_fits, look};
+use crate::world::World;
+use heddle_protocol::api::status::{Endpoint, PlacedUnit, WorkloadState, WorkloadStatus};
+use heddle_protocol::host_report::UnitPhase;
+use heddle_protocol::id::{Generation, HostId, UnitId, WorkloadId};
+use heddle_protocol::record::{PlaceRecord, Replicas, WorkloadRecord};
+use heddle_protocol::report::WaitingOn;
+use heddle_protocol::time::Mono;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How one workload fares; none if there is nothing of it.
+pub fn workload_status(world: &World, id: &WorkloadId, now: Mono) -> Option<WorkloadStatus> {
+    StatusView::new(world, now).workload(id)
+}
+
+/// How several workloads fare, those of which there is nothing left out.
+pub fn workload_statuses<'a>(
+    world: &World,
+    ids: impl IntoIterator<Item = &'a WorkloadId>,
+    now: Mono,
+) -> Vec<WorkloadStatus> {
+    let view = StatusView::new(world, now);
+    ids.into_iter().filter_map(|id| view.workload(id)).collect()
+}
+
+/// Replicas of the newest generation and of earlier ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) placed: u32,
+    pub(crate) ready: u32,
+    pub(crate) placed_old: u32,
+    pub(crate) ready_old: u32,
+}
+
+/// Counts a workload's replicas: placed, and known to be ready now.
+pub(crate) fn tally(world: &World, id: &WorkloadId, record: Option<&WorkloadRecord>, now: Mono) -> Tally {
+    let mut tally = Tally::default();
+    for set in world.places.get(id).iter().flat_map(|p| &p.sets) {
+        let newest = record.is_some_and(|r| r.intent.unit_generation == set.generation);
+        for (host, count) in &set.hosts {
+            let observed = world.observed.get(host).filter(|_| is_heard(world, host, now));
+            let ready = observed.map_or(0, |o| o.ready(id, set.generation, *count));
+            if newest {
+                (tally.placed, tally.ready) = (tally.placed + count, tally.ready + ready);
+            } else {
+                (tally.placed_old, tally.ready_old) = (tally.placed_old + count, tally.ready_old + ready);
+            }
+        }
+    }
+    tally
+}
+
+/// Whether every replica of the newest generation is ready and no other is placed.
+pub(crate) fn is_settled(world: &World, id: &WorkloadId, record: &WorkloadRecord, now: Mono) -> bool {
+    let tally = tally(world, id, Some(record), now);
+    let wanted = match record.intent.replicas {
+        Replicas::Count(wanted) => wanted,
+        Replicas::Daemon => daemons_wanted(world, id, record, &Fleet::new(world, now)),
+    };
+    tally == Tally { placed: wanted, ready: wanted, placed_old: 0, ready_old: 0 }
+}
+
+/// The hosts that still run units of a workload, as far as they are heard.
+pub(crate) fn running_on<'a>(
+    world: &'a World,
+    id: &'a WorkloadId,
+    now: Mono,
+) -> impl Iterator<Item = (&'a HostId, &'a UnitId)> {
+    let unit = |n: u64| UnitId { workload: id.clone(), generation: Generation(n) };
+    let (first, last) = (unit(0), unit(u64::MAX));
+    let of_host = move |(host, observed): (&'a HostId, &'a Arc<crate::observed::ObservedHost>)| {
+        observed.units.range(first.clone()..=last.clone()).map(move |(unit, _)| (host, unit))
+    };
+    world.observed.iter().filter(move |(host, _)| is_heard(world, host, now)).flat_map(of_host)
+}
+
+fn daemons_wanted(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>) -> u32 {
+    let template = world.templates.get(&record.template).map(Arc::as_ref);
+    let need = crate::place::Need { intent: &record.intent, template };
+    let place = world.places.get(id);
+    let newest = |p: &&Arc<PlaceRecord>| p.sets.iter().any(|s| s.generation == record.intent.unit_generation);
+    let has = |host: &HostId| place.filter(newest).is_some_and(|p| p.on_host(host) > 0);
+    daemon_fits(&need, fleet, has)
+}
+
+/// The world at a time, looked at for any number of workloads.
+pub(crate) struct StatusView<'a> {
+    world: &'a World,
+    fleet: Fleet<'a>,
+    now: Mono,
+}
+
+impl<'a> StatusView<'a> {
+    pub(crate) fn new(world: &'a World, now: Mono) -> Self {
+        Self { world, fleet: Fleet::new(world, now), now }
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet<'a> {
+        &self.fleet
+    }
+
+    pub(crate) fn workload(&self, id: &WorkloadId) -> Option<WorkloadStatus> {
+        let world = self.world;
+        match world.workloads.get_key_value(id) {
+            Some((id, record)) => Some(self.intended(id, record)),
+            None => self.deleted(id),
+        }
+    }
+
+    fn intended(&self, id: &'a WorkloadId, record: &'a WorkloadRecord) -> WorkloadStatus {
+        let tally = tally(self.world, id, Some(record), self.now);
+        let desired = match record.intent.replicas {
+            Replicas::Count(wanted) => wanted,
+            Replicas::Daemon => daemons_wanted(self.world, id, record, &self.fleet),
+        };
+        let settled = tally == Tally { placed: desired, ready: desired, placed_old: 0, ready_old: 0 };
+        let units = self.units(id);
+        let waiting = match settled {
+            true => Vec::new(),
+            false => look(self.world, self.fleet.clone(), id).map(|(_, waiting)| waiting).unwrap_or_default(),
+        };
+        let stuck = |u: &PlacedUnit| matches!(u.phase, Some(UnitPhase::Failed | UnitPhase::Refused));
+        let hindered = waiting.iter().any(|w| !matches!(w, WaitingOn::Units { .. })) || units.iter().any(stuck);
+        let state = match (settled, hindered) {
+            (true, _) => WorkloadState::Ready,
+            (false, true) => WorkloadState::Waiting,
+            (false, false) => WorkloadState::Progressing,
+        };
+        WorkloadStatus {
+            workload: id.clone(),
+            generation: record.generation,
+            state,
+            desired,
+            placed: tally.placed,
+            ready: tally.ready,
+            ready_old: tally.ready_old,
+            units,
+            waiting,
+            endpoints: self.endpoints(id),
+        }
+    }
+
+    fn deleted(&self, id: &WorkloadId) -> Option<WorkloadStatus> {
+        let mut units = self.units(id);
+        let placed: BTreeSet<(HostId, Generation)> = units.iter().map(|u| (u.host.clone(), u.generation)).collect();
+        for (host, unit) in running_on(self.world, id, self.now) {
+            if !placed.contains(&(host.clone(), unit.generation)) {
+                units.push(self.unit(id, host, unit.generation, 0));
+            }
+        }
+        let generation = units.iter().map(|u| u.generation).max()?;
+        let tally = tally(self.world, id, None, self.now);
+        Some(WorkloadStatus {
+            workload: id.clone(),
+            generation,
+            state: WorkloadState::Deleting,
+            desired: 0,
+            placed: 0,
+            ready: 0,
+            ready_old: tally.ready_old,
+            units,
+            waiting: Vec::new(),
+            endpoints: Vec::new(),
+        })
+    }
+
+    fn units(&self, id: &WorkloadId) -> Vec<PlacedUnit> {
+        let sets = self.world.places.get(id).into_iter().flat_map(|p| &p.sets);
+        let each = sets.flat_map(|set| set.hosts.iter().map(|(host, count)| (host, set.generation, *count)));
+        each.map(|(host, generation, count)| self.unit(id, host, generation, count)).collect()
+    }
+
+    fn unit(&self, id: &WorkloadId, host: &HostId, generation: Generation, count: u32) -> PlacedUnit {
+        let view = self.fleet.get(host);
+        let status = view.and_then(|v| v.observed).and_then(|o| o.unit(id, generation));
+        PlacedUnit {
+            host: host.clone(),
+            generation,
+            count,
+            phase: status.map(|s| s.phase),
+            reason: status.and_then(|s| s.reason.clone()),
+            host_lost: view.is_none_or(|v| v.liveness != HostLiveness::Alive),
+        }
+    }
+
+    /// Where ready units can be reached: the addresses that their hosts' listeners are bound to.
+    fn endpoints(&self, id: &WorkloadId) -> Vec<Endpoint> {
+        let mut endpoints = BTreeSet::new();
+        for set in self.world.places.get(id).iter().flat_map(|p| &p.sets) {
+            for (host, count) in &set.hosts {
+                let heard = self.fleet.get(host).filter(|v| v.liveness == HostLiveness::Alive);
+                let Some(observed) = heard.and_then(|v| v.observed) else { continue };
+                if observed.ready(id, set.generation, *count) == 0 {
+                    continue;
+                }
+                for trigger in &set.http {
+                    let Some(address) = observed.bound.get(&trigger.capability) else { continue };
+                    let url = format!("http://{address}{}", trigger.path);
+                    endpoints.insert(Endpoint { host: host.clone(), url, host_header: trigger.host.clone() });
+                }
+            }
+        }
+        endpoints.into_iter().collect()
+    }
+}

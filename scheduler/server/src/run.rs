@@ -1,0 +1,445 @@
+//! The one loop of a scheduler: wait for a fact, take it in, ask for a decision, carry it out.
+//!
+//! Nothing in here decides: that is done by `heddle_scheduler_core` and [`crate::change`]. Nothing in here waits for
+//! anything but the next fact: commits, pushes, fetches and log requests run beside it and come back as facts.
+
+mod commit;
+mod intake;
+mod keep;
+
+use crate::artifact::ArtifactPool;
+use crate::change::{Change, Queued};
+use crate::events::EventLog;
+use crate::health::{self, Metrics};
+use crate::lead::{self, Started};
+use crate::options::SchedulerOptions;
+use crate::outbox::Outbox;
+use crate::push::{self, Pushed, Pusher};
+use crate::requests::RequestMemory;
+use crate::serve::wait::Waiters;
+use crate::serve::Ask;
+use crate::store::{Preflight, Store};
+use anyhow::Context as _;
+use futures::stream::{SelectAll, StreamExt as _};
+use futures::{FutureExt as _, Stream};
+use heddle_protocol::api::ApiError;
+use heddle_protocol::host_report::HostReport;
+use heddle_protocol::id::{HostId, RequestId};
+use heddle_protocol::sign::SigningKey;
+use heddle_protocol::subject;
+use heddle_protocol::time::{Mono, UnixMs};
+use heddle_scheduler_core::authorize::Access;
+use heddle_scheduler_core::{Dirty, Fact, Noted, ResolvedDocument, World};
+use heddle_wire::chunk::Receiver;
+use heddle_wire::connect::{Link, LinkState};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+
+/// How often time alone is taken in as a fact: a lost host is noticed at most so late.
+const TICK: Duration = Duration::from_millis(50);
+/// Messages taken in before deciding, so that one commit serves all that is there.
+const TURN_MESSAGES_MAX: usize = 1_024;
+/// Changes that may wait for a commit. More are refused, and their clients try again.
+const QUEUE_MAX: usize = 4_096;
+/// Chunked requests being put together at the same time.
+const CHUNKED_REQUESTS_MAX: usize = 32;
+/// Results of work beside the loop that may wait to be taken in.
+const DONE_MAX: usize = 4_096;
+
+/// A scheduler that leads.
+pub(crate) struct Scheduler {
+    options: SchedulerOptions,
+    link: Link,
+    store: Store,
+    pool: ArtifactPool,
+    key: Arc<SigningKey>,
+    preflight: Preflight,
+    access: Access,
+
+    world: World,
+    requests: RequestMemory,
+    events: EventLog,
+    pusher: Pusher,
+    waiters: Waiters,
+    metrics: Arc<Metrics>,
+    outbox: Outbox,
+    done: mpsc::Sender<Done>,
+    receiver: Receiver,
+    started: Instant,
+
+    /// What waits for the next commit.
+    queue: VecDeque<Queued>,
+    /// Workloads that may have to be placed differently.
+    dirty: Dirty,
+    /// Whether to plan although nothing is dirty: something that is short of a place may have one now.
+    replan: bool,
+    /// The commit under way.
+    committing: Option<commit::Committing>,
+    /// Not before this is another commit tried, after one failed.
+    commit_after: Mono,
+    /// Requests whose answer is being worked out: one that comes again waits for the same answer.
+    under_way: BTreeMap<RequestId, commit::UnderWay>,
+    /// Hosts that may hold something else than they should.
+    behind: BTreeSet<HostId>,
+    /// Whether a waiting client may have what it waits for.
+    changed: bool,
+    /// What was learned since the last commit, for its audit record.
+    facts: Vec<String>,
+    keep: keep::Keep,
+}
+
+/// What work beside the loop came to.
+pub(crate) enum Done {
+    /// A manifest was read and its images resolved.
+    Resolved { ask: Box<Ask>, documents: Result<Vec<ResolvedDocument>, ApiError> },
+    /// A commit ended, one way or the other.
+    Committed(commit::CommitEnd),
+    /// A push ended.
+    Pushed(Pushed),
+    /// A request was carried out beside the loop.
+    Answered { ask: Box<Ask>, answer: Result<(serde_json::Value, bytes::Bytes), ApiError> },
+    /// A host said all that it runs.
+    Reported { host: HostId, report: HostReport },
+    /// An image of the state was made for a client.
+    BackedUp { ask: Box<Ask>, image: Result<keep::BackupImage, String> },
+    /// A client's backup was read.
+    RestoreRead { ask: Box<Ask>, image: Result<crate::store::Image, String> },
+}
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Hello,
+    Heartbeat,
+    Status,
+    Api,
+}
+
+type Inputs = SelectAll<Pin<Box<dyn Stream<Item = (Source, async_nats::Message)> + Send>>>;
+
+/// Runs a scheduler until `shutdown` ends. Agents go on with what they have when it stops.
+pub async fn run(options: SchedulerOptions, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    if let Some(address) = options.http {
+        let bound = health::serve(address, Arc::clone(&metrics))
+            .await
+            .with_context(|| format!("failed to serve /metrics on {address}"))?;
+        tracing::info!(%bound, "serving /healthz and /metrics");
+    }
+    let started = lead::start(&options).await?;
+    let inputs = subscribe(&options, &started.link).await?;
+    let (done, results) = mpsc::channel(DONE_MAX);
+    let scheduler = Scheduler::new(options, started, metrics, done);
+    scheduler.work(inputs, results, shutdown).await
+}
+
+async fn subscribe(options: &SchedulerOptions, link: &Link) -> anyhow::Result<Inputs> {
+    let realm = &options.realm;
+    let mut inputs = SelectAll::new();
+    for (source, subject) in [
+        (Source::Hello, subject::all_hellos(realm)),
+        (Source::Heartbeat, subject::all_heartbeats(realm)),
+        (Source::Status, subject::all_statuses(realm)),
+        (Source::Api, subject::all_api_requests(realm)),
+    ] {
+        let messages = link
+            .client
+            .subscribe(subject.clone())
+            .await
+            .with_context(|| format!("failed to subscribe to {subject}"))?;
+        inputs.push(messages.map(move |message| (source, message)).boxed());
+    }
+    // Answers to requests that are sent from now on must not be lost: the server has the subscriptions.
+    link.client.flush().await.context("failed to reach NATS")?;
+    Ok(inputs)
+}
+
+impl Scheduler {
+    fn new(options: SchedulerOptions, started: Started, metrics: Arc<Metrics>, done: mpsc::Sender<Done>) -> Self {
+        let access = match options.require_signed {
+            true => Access::Signed(options.trusted_keys.iter().cloned().collect()),
+            false => Access::Open,
+        };
+        let Started { link, store, pool, key, world, requests, preflight } = started;
+        Self {
+            outbox: Outbox::start(link.client.clone()),
+            receiver: Receiver::new(heddle_protocol::defaults::CHUNKED_BYTES_MAX + (1 << 20), CHUNKED_REQUESTS_MAX),
+            options,
+            link,
+            store,
+            pool,
+            key,
+            preflight,
+            access,
+            world,
+            requests,
+            events: EventLog::default(),
+            pusher: Pusher::default(),
+            waiters: Waiters::default(),
+            metrics,
+            done,
+            started: Instant::now(),
+            queue: VecDeque::new(),
+            dirty: Dirty::All,
+            replan: true,
+            committing: None,
+            commit_after: Mono::default(),
+            under_way: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            changed: false,
+            facts: Vec::new(),
+            keep: keep::Keep::new(),
+        }
+    }
+
+    async fn work(
+        mut self,
+        mut inputs: Inputs,
+        mut results: mpsc::Receiver<Done>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut link_state = self.link.state.clone();
+        self.begin();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return self.end().await,
+                Some((source, message)) = inputs.next() => self.take_message(source, message),
+                Some(done) = results.recv() => self.take_done(done)?,
+                Ok(()) = link_state.changed() => {
+                    let state = *link_state.borrow_and_update();
+                    self.take_link_state(state);
+                }
+                _ = tick.tick() => self.take_tick(),
+            }
+            for _ in 0..TURN_MESSAGES_MAX {
+                match inputs.next().now_or_never() {
+                    Some(Some((source, message))) => self.take_message(source, message),
+                    _ => break,
+                }
+            }
+            while let Ok(done) = results.try_recv() {
+                self.take_done(done)?;
+            }
+            self.act();
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = self.now();
+        let noted = self.world.apply(Fact::SchedulerStarted { now });
+        self.follow(noted);
+        self.refresh_specs(None);
+        let head = self.world.head;
+        self.note("scheduler-started", self.options.id.clone(), format!("leads from commit {}", head.n));
+        self.measure();
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        tracing::info!("stopping; agents go on with what they have");
+        self.metrics.leading.store(false, std::sync::atomic::Ordering::Relaxed);
+        // A commit under way either lands or not; the next scheduler reads which.
+        if self.committing.is_some() {
+            tracing::info!("a commit is under way; its outcome is in the store");
+        }
+        // Bounded: NATS may be away.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.link.client.flush()).await;
+        Ok(())
+    }
+
+    fn take_done(&mut self, done: Done) -> anyhow::Result<()> {
+        match done {
+            Done::Resolved { ask, documents } => self.take_resolved(ask, documents),
+            Done::Committed(end) => self.take_commit_end(end)?,
+            Done::Pushed(pushed) => self.take_pushed(&pushed),
+            Done::Answered { ask, answer } => self.answer(&ask, answer),
+            Done::Reported { host, report } => {
+                let now = self.now();
+                let noted = self.world.apply(Fact::HostReported { host: host.clone(), report, now });
+                self.behind.insert(host);
+                self.follow(noted);
+            }
+            Done::BackedUp { ask, image } => self.take_backup(&ask, image),
+            Done::RestoreRead { ask, image } => self.take_restore(ask, image),
+        }
+        Ok(())
+    }
+
+    fn take_link_state(&mut self, state: LinkState) {
+        let now = self.now();
+        let fact = if state.up { Fact::LinkUp { now } } else { Fact::LinkDown { now } };
+        let noted = self.world.apply(fact);
+        self.follow(noted);
+    }
+
+    fn take_tick(&mut self) {
+        let now = self.now();
+        let noted = self.world.apply(Fact::TimePassed { now });
+        self.follow(noted);
+        self.behind.extend(self.pusher.waiting());
+        self.keep_house();
+        self.measure();
+    }
+
+    fn take_pushed(&mut self, pushed: &Pushed) {
+        let now = self.now();
+        let jitter = rand::random::<f64>();
+        if self.pusher.note(pushed, self.world.head, now, jitter) {
+            Metrics::add(&self.metrics.pushes_failed_total, 1);
+            tracing::debug!(host = %pushed.host, answer = ?pushed.answer, "a push was not accepted");
+        }
+        if let Ok(heddle_protocol::host_report::SpecAnswer::Accepted(accepted)) = &pushed.answer {
+            let (host, boot_id) = (pushed.host.clone(), pushed.boot_id.clone());
+            let noted = self.world.apply(Fact::HostAcceptedSpec { host, boot_id, accepted: *accepted, now });
+            self.follow(noted);
+        }
+        self.behind.insert(pushed.host.clone());
+    }
+
+    /// Does what follows from a fact.
+    fn follow(&mut self, noted: Noted) {
+        if noted.replan {
+            self.replan = true;
+            self.dirty.join(noted.dirty);
+        }
+        if !noted.events.is_empty() {
+            self.changed = true;
+        }
+        for event in noted.events {
+            if self.facts.len() < commit::FACTS_MAX && event.kind.starts_with("host-") {
+                self.facts.push(format!("{} {}: {}", event.kind, event.about, event.message));
+            }
+            self.note(event.kind, event.about, event.message);
+        }
+        if let Some(host) = noted.ask_report {
+            self.ask_report(host);
+        }
+        if let Some(host) = noted.ask_hello {
+            self.ask_hello(&host);
+        }
+    }
+
+    /// Carries out what is due after a turn.
+    fn act(&mut self) {
+        self.start_commit();
+        self.push_due();
+        let now = self.now();
+        let changed = std::mem::take(&mut self.changed);
+        if !self.waiters.is_empty() {
+            for (reply, answer) in self.waiters.due(&self.world, changed, now) {
+                self.outbox.answer(reply, answer);
+            }
+        }
+    }
+
+    fn push_due(&mut self) {
+        let now = self.now();
+        for host in std::mem::take(&mut self.behind) {
+            let Some(observed) = self.world.observed.get(&host) else { continue };
+            let Some(boot_id) = observed.boot_id.clone() else { continue };
+            if observed.hello.is_none() || now.since(observed.last_heard) > self.options.host_lost_after_ms {
+                continue;
+            }
+            let Some(due) = self.pusher.due(&self.options.realm, &host, &boot_id, observed.accepted, now) else {
+                continue;
+            };
+            Metrics::add(&self.metrics.pushes_total, 1);
+            let (client, key, done) = (self.link.client.clone(), Arc::clone(&self.key), self.done.clone());
+            tokio::spawn(async move {
+                let pushed = push::push(client, key, due).await;
+                // The loop is gone only when the process ends.
+                let _ = done.send(Done::Pushed(pushed)).await;
+            });
+        }
+    }
+
+    /// Works out again what hosts should hold: all of them, or those of some workloads' placements.
+    fn refresh_specs(&mut self, hosts: Option<&BTreeSet<HostId>>) {
+        let all: BTreeSet<HostId>;
+        let hosts = match hosts {
+            Some(hosts) => hosts,
+            None => {
+                all = self.world.hosts.keys().cloned().collect();
+                &all
+            }
+        };
+        for host in hosts {
+            if !self.world.hosts.contains_key(host) {
+                self.pusher.forget(host);
+                continue;
+            }
+            let body = heddle_scheduler_core::host_spec(&self.world, host);
+            match self.pusher.want(host, body, self.world.head) {
+                Ok(()) => {
+                    self.behind.insert(host.clone());
+                }
+                Err(e) => tracing::error!(%host, error = %e, "a spec could not be written"),
+            }
+        }
+    }
+
+    fn queue(&mut self, queued: Queued) -> Result<(), (Queued, ApiError)> {
+        if self.queue.len() >= QUEUE_MAX {
+            Metrics::add(&self.metrics.requests_shed_total, 1);
+            let error = ApiError::new(
+                heddle_protocol::api::ErrorCode::Unavailable,
+                format!("failed to take the change: {QUEUE_MAX} others wait"),
+                "try again in a moment",
+            );
+            return Err((queued, error));
+        }
+        self.queue.push_back(queued);
+        Ok(())
+    }
+
+    fn note(&mut self, kind: &str, about: String, message: String) {
+        self.events.note(wall_clock(), self.world.head.n, kind, about, message);
+    }
+
+    fn now(&self) -> Mono {
+        Mono(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn measure(&self) {
+        let metrics = &self.metrics;
+        metrics.leading.store(self.is_leading(), std::sync::atomic::Ordering::Relaxed);
+        Metrics::set(&metrics.epoch, self.world.head.epoch);
+        Metrics::set(&metrics.commit, self.world.head.n);
+        Metrics::set(&metrics.workloads, self.world.workloads.len() as u64);
+        Metrics::set(&metrics.hosts, self.world.hosts.len() as u64);
+        Metrics::set(&metrics.hosts_ready, self.hosts_ready());
+        Metrics::set(&metrics.waiters, self.waiters.len() as u64);
+    }
+
+    fn hosts_ready(&self) -> u64 {
+        let now = self.now();
+        let live = self.world.observed.iter().filter(|(host, observed)| {
+            self.world.hosts.contains_key(*host)
+                && observed.hello.is_some()
+                && now.since(observed.last_heard) <= self.options.host_lost_after_ms
+        });
+        live.count() as u64
+    }
+
+    fn is_leading(&self) -> bool {
+        self.link.state.borrow().up && self.committing.as_ref().is_none_or(|c| !c.in_doubt)
+    }
+}
+
+/// The time for people and records. Decisions use the monotonic clock.
+pub(crate) fn wall_clock() -> UnixMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Change {
+    /// A change that nobody waits for.
+    fn unasked(self) -> Queued {
+        Queued { asker: crate::change::Asker::Nobody, change: self }
+    }
+}

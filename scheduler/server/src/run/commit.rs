@@ -1,0 +1,361 @@
+//! Commits: one in flight, everything that waits goes into the next (group commit).
+
+use super::{Done, Scheduler, wall_clock};
+use crate::change::{self, Asker, Batch, Decided, Queued, Refused};
+use crate::health::Metrics;
+use crate::store::{Commit, CommitOutcome, Store, StoreError, Write};
+use bytes::Bytes;
+use heddle_protocol::api::{ApiError, ErrorCode};
+use heddle_protocol::digest::Digest;
+use heddle_protocol::host_report::HelloAnswer;
+use heddle_protocol::id::{HostId, Version};
+use heddle_protocol::key::Key;
+use heddle_protocol::record::AuditRecord;
+use heddle_scheduler_core::{Dirty, Fact};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Changes in one commit. The rest goes into the next one, a few milliseconds later.
+const BATCH_MAX: usize = 512;
+/// Facts noted in one audit record.
+pub(super) const FACTS_MAX: usize = 100;
+/// Pause after a commit that the store did not take, in milliseconds.
+const RETRY_MS: u64 = 500;
+/// Longest pause between two attempts to learn the outcome of a commit in doubt.
+const SETTLE_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The commit under way.
+pub(crate) struct Committing {
+    batch: Batch,
+    audit: Option<AuditRecord>,
+    dirty: Dirty,
+    kind: Kind,
+    begun: Instant,
+    /// Whether its outcome is not known, because the store does not answer.
+    pub(super) in_doubt: bool,
+}
+
+/// What a commit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Changes and placements.
+    Change,
+    /// Housekeeping of the store's own: no value changes.
+    Fold,
+    /// The whole state is replaced.
+    Rewrite,
+}
+
+/// How a commit ended.
+pub(crate) struct CommitEnd {
+    result: Result<Option<CommitOutcome>, StoreError>,
+}
+
+/// A request that is being carried out.
+pub(crate) struct UnderWay {
+    pub(super) body_digest: Digest,
+    /// Where the same answer goes too: the client asked again.
+    pub(super) also: Vec<async_nats::Subject>,
+}
+
+/// One client that asks again and again may not take all memory.
+const SAME_ASKERS_MAX: usize = 8;
+
+impl UnderWay {
+    /// Takes in that the client asked again.
+    pub(super) fn also(&mut self, reply: async_nats::Subject) {
+        if self.also.len() >= SAME_ASKERS_MAX {
+            self.also.remove(0);
+        }
+        self.also.push(reply);
+    }
+}
+
+impl Scheduler {
+    /// Starts a commit if none is under way and there is anything to commit.
+    pub(super) fn start_commit(&mut self) {
+        let now = self.now();
+        if self.committing.is_some() || now < self.commit_after || !self.link.state.borrow().up {
+            return;
+        }
+        if self.queue.is_empty() && !self.replan {
+            if std::mem::take(&mut self.keep.fold) {
+                self.start_fold();
+            }
+            return;
+        }
+        let queue: Vec<Queued> = self.queue.drain(..self.queue.len().min(BATCH_MAX)).collect();
+        let dirty = std::mem::take(&mut self.dirty);
+        self.replan = false;
+        let begun = Instant::now();
+        let at = wall_clock();
+        let batch = change::decide(&self.world, queue, dirty.clone(), now, at);
+        Metrics::add(&self.metrics.plans_total, 1);
+        Metrics::add(&self.metrics.plan_us_total, micros(begun.elapsed()));
+        self.send_batch(batch, dirty, at);
+    }
+
+    fn send_batch(&mut self, mut batch: Batch, dirty: Dirty, at: heddle_protocol::time::UnixMs) {
+        for Refused { asker, error } in std::mem::take(&mut batch.refused) {
+            self.refuse(asker, error);
+        }
+        if batch.writes.is_empty() {
+            // Nothing to keep: whoever asked for what is so already is answered from this commit.
+            for decided in std::mem::take(&mut batch.decided) {
+                self.tell(decided);
+            }
+            return;
+        }
+        let version = Version { epoch: self.world.head.epoch, n: self.world.head.n + 1 };
+        let facts = std::mem::take(&mut self.facts);
+        let audit = change::audit(&self.world, &batch, version, at, facts);
+        let commit = Commit {
+            writes: change::store_writes(&batch),
+            audit: Bytes::from(serde_json::to_vec(&audit).unwrap_or_default()),
+        };
+        self.keep.fold |= commit.writes.len() > crate::store::DIRECT_WRITES_MAX
+            || commit.writes.iter().map(write_bytes).sum::<usize>() > crate::store::DIRECT_BYTES_MAX;
+        self.begin(Kind::Change, batch, Some(audit), dirty);
+        let (store, done) = (self.store.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let result = store.commit(commit).await.map(Some);
+            let _ = done.send(Done::Committed(CommitEnd { result })).await;
+        });
+    }
+
+    fn begin(&mut self, kind: Kind, batch: Batch, audit: Option<AuditRecord>, dirty: Dirty) {
+        let begun = Instant::now();
+        self.committing = Some(Committing { batch, audit, dirty, kind, begun, in_doubt: false });
+    }
+
+    fn start_fold(&mut self) {
+        self.begin(Kind::Fold, Batch::default(), None, Dirty::none());
+        let (store, done) = (self.store.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let result = store.fold().await;
+            let _ = done.send(Done::Committed(CommitEnd { result })).await;
+        });
+    }
+
+    /// Replaces the whole state by a backup's. The store works out the difference.
+    pub(super) fn start_rewrite(&mut self, image: crate::store::Image, batch: Batch) {
+        self.begin(Kind::Rewrite, batch, None, Dirty::All);
+        let (store, done, id) = (self.store.clone(), self.done.clone(), self.options.id.clone());
+        tokio::spawn(async move {
+            let step = crate::store::RESTORE_EPOCH_STEP;
+            let result = store.rewrite(&image, &id, step, Bytes::new()).await.map(Some);
+            let _ = done.send(Done::Committed(CommitEnd { result })).await;
+        });
+    }
+
+    /// Takes in how a commit ended. An error ends this scheduler: another one leads.
+    pub(super) fn take_commit_end(&mut self, end: CommitEnd) -> anyhow::Result<()> {
+        let Some(mut committing) = self.committing.take() else { return Ok(()) };
+        match end.result {
+            Ok(Some(CommitOutcome::Committed { n, .. })) => {
+                if committing.in_doubt {
+                    self.note("store-back", self.options.id.clone(), format!("the store answers again, commit {n} stands"));
+                }
+                self.land(committing, n);
+            }
+            Ok(None) => {}
+            Ok(Some(CommitOutcome::Conflict { head })) => {
+                self.give_back(committing, &lost_fence(&head.leader_id));
+                anyhow::bail!(
+                    "scheduler {} took over at commit {} (epoch {}); this one stops, so that one decides",
+                    head.leader_id,
+                    head.n,
+                    head.epoch
+                );
+            }
+            Err(e @ (StoreError::Unknown { .. } | StoreError::InDoubt { .. })) => {
+                if !committing.in_doubt {
+                    committing.in_doubt = true;
+                    let message = format!("failed to {e}; nothing is decided until that is known, and agents go on");
+                    self.note("store-away", self.options.id.clone(), message);
+                }
+                self.committing = Some(committing);
+                self.settle_later();
+            }
+            Err(e) => {
+                let message = format!("failed to {e}");
+                tracing::warn!(error = %message, "a commit failed; it is tried again");
+                self.commit_after = self.now().plus(RETRY_MS);
+                let error = ApiError::new(ErrorCode::Unavailable, message, "try again; nothing was changed");
+                self.give_back(committing, &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_later(&self) {
+        let (store, done) = (self.store.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let mut pause = Duration::from_millis(100);
+            loop {
+                match store.settle().await {
+                    Err(StoreError::Unknown { .. } | StoreError::InDoubt { .. } | StoreError::Unavailable { .. }) => {
+                        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+                        pause = (pause * 2).min(SETTLE_PAUSE_MAX);
+                    }
+                    result => {
+                        let _ = done.send(Done::Committed(CommitEnd { result })).await;
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes a stored commit into the world, then tells everybody whom it concerns.
+    fn land(&mut self, committing: Committing, n: u64) {
+        Metrics::add(&self.metrics.commits_total, 1);
+        Metrics::add(&self.metrics.commit_us_total, micros(committing.begun.elapsed()));
+        let Committing { batch, audit, kind, .. } = committing;
+        let head = Version { epoch: self.world.head.epoch, n };
+        match kind {
+            Kind::Fold => {
+                self.world.set_head(head);
+                self.keep.fold = true;
+            }
+            Kind::Change => self.land_change(batch, audit, head),
+            Kind::Rewrite => {
+                self.note("restored", "realm".to_owned(), "the state was replaced by a backup's".to_owned());
+                self.keep.reload = true;
+                for decided in batch.decided {
+                    self.tell(decided);
+                }
+            }
+        }
+    }
+
+    fn land_change(&mut self, batch: Batch, audit: Option<AuditRecord>, head: Version) {
+        let mut hosts = BTreeSet::new();
+        let mut all_hosts = false;
+        for (key, value) in &batch.writes {
+            match key {
+                Key::Place(id) => hosts.extend(self.hosts_of(id)),
+                Key::Host(host) => {
+                    hosts.insert(host.clone());
+                }
+                Key::Platform(_) => all_hosts = true,
+                _ => {}
+            }
+            // What this touches was planned in the same commit; what came in meanwhile is dirty already.
+            if let Err(e) = self.world.apply_record(key, value.as_deref()) {
+                tracing::error!(error = %e, "a record that was just committed cannot be read");
+            }
+            if let Key::Place(id) = key {
+                hosts.extend(self.hosts_of(id));
+            }
+        }
+        self.world.set_head(head);
+        self.changed = true;
+        self.keep.committed = true;
+        if let Some(audit) = audit {
+            self.requests.learn(&audit);
+        }
+        self.note_commit(&batch);
+        self.refresh_specs(if all_hosts { None } else { Some(&hosts) });
+        for decided in batch.decided {
+            self.tell(decided);
+        }
+    }
+
+    fn hosts_of(&self, id: &heddle_protocol::id::WorkloadId) -> Vec<HostId> {
+        let sets = self.world.places.get(id).into_iter().flat_map(|place| &place.sets);
+        sets.flat_map(|set| set.hosts.keys().cloned()).collect()
+    }
+
+    fn note_commit(&mut self, batch: &Batch) {
+        for (key, value) in &batch.writes {
+            let (kind, about) = match (key, value.is_some()) {
+                (Key::Workload(id), true) => ("workload-applied", id.to_string()),
+                (Key::Workload(id), false) => ("workload-deleted", id.to_string()),
+                (Key::Platform(name), true) => ("platform-applied", name.to_string()),
+                (Key::Platform(name), false) => ("platform-deleted", name.to_string()),
+                (Key::Config(id), true) => ("config-applied", id.to_string()),
+                (Key::Config(id), false) => ("config-deleted", id.to_string()),
+                (Key::Host(host), true) => ("host-changed", host.to_string()),
+                (Key::Host(host), false) => ("host-forgotten", host.to_string()),
+                _ => continue,
+            };
+            let message = match key {
+                Key::Workload(id) => {
+                    let generation = self.world.workloads.get(id).map(|w| w.generation);
+                    generation.map_or_else(|| "deleted".to_owned(), |g| format!("generation {g}"))
+                }
+                _ => "committed".to_owned(),
+            };
+            self.note(kind, about, message);
+        }
+    }
+
+    /// Undoes the bookkeeping of a commit that is not stored, and tells whoever asked.
+    fn give_back(&mut self, committing: Committing, error: &ApiError) {
+        self.dirty.join(committing.dirty);
+        self.replan = true;
+        for decided in committing.batch.decided {
+            self.refuse(decided.asker, error.clone());
+        }
+    }
+
+    /// Tells somebody that what they asked for is so.
+    pub(super) fn tell(&mut self, decided: Decided) {
+        match decided.asker {
+            Asker::Client(ask) => self.answer(&ask, Ok((decided.answer, Bytes::new()))),
+            Asker::Host { reply, hello } => {
+                let now = self.now();
+                let host = hello.host.clone();
+                let noted = self.world.apply(Fact::HostSaidHello { hello, now });
+                self.follow(noted);
+                self.refresh_specs(Some(&BTreeSet::from([host])));
+                self.welcome(reply);
+            }
+            Asker::Nobody => {}
+        }
+    }
+
+    /// Tells somebody that what they asked for is not done.
+    pub(super) fn refuse(&mut self, asker: Asker, error: ApiError) {
+        match asker {
+            Asker::Client(ask) => self.answer(&ask, Err(error)),
+            Asker::Host { reply: Some(reply), hello } => {
+                tracing::warn!(host = %hello.host, reason = error.message, "a host was not admitted");
+                self.outbox.json(reply, &HelloAnswer::Refused { reason: error.message, next: error.next });
+            }
+            Asker::Host { reply: None, .. } | Asker::Nobody => {}
+        }
+    }
+
+    pub(super) fn welcome(&self, reply: Option<async_nats::Subject>) {
+        if let Some(reply) = reply {
+            let answer = HelloAnswer::Welcome { scheduler: self.options.id.clone(), epoch: self.world.head.epoch };
+            self.outbox.json(reply, &answer);
+        }
+    }
+
+    /// Answers a client, and everybody who asked the same meanwhile.
+    pub(super) fn answer(&mut self, ask: &crate::serve::Ask, answer: Result<(serde_json::Value, Bytes), ApiError>) {
+        let also = self.under_way.remove(&ask.request_id).map(|u| u.also).unwrap_or_default();
+        for reply in also.into_iter().chain([ask.reply.clone()]) {
+            self.outbox.answer(reply, answer.clone());
+        }
+    }
+}
+
+fn lost_fence(leader: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unavailable,
+        format!("failed to commit: scheduler {leader} took over meanwhile"),
+        "try again; the new scheduler answers",
+    )
+}
+
+fn write_bytes(write: &Write) -> usize {
+    write.value.as_ref().map_or(0, Bytes::len)
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}

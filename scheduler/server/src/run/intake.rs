@@ -1,0 +1,389 @@
+//! Messages on their way in: hellos, heartbeats, status messages and API requests.
+
+use super::commit::UnderWay;
+use super::{Done, Scheduler, Source};
+use crate::change::{Asker, Change, Queued};
+use crate::health::Metrics;
+use crate::serve::{self, Ask, plain, read, write};
+use async_nats::Message;
+use bytes::Bytes;
+use heddle_protocol::api::apply::{Apply, Plan};
+use heddle_protocol::api::artifact::{ArtifactGet, ArtifactHas, ArtifactPut};
+use heddle_protocol::api::events::Events;
+use heddle_protocol::api::explain::Explain;
+use heddle_protocol::api::hosts::{ForgetHost, Hosts, MakeJoinToken, SetHost};
+use heddle_protocol::api::logs::Logs;
+use heddle_protocol::api::objects::{Delete, Get, Undo};
+use heddle_protocol::api::realm::{Backup, Info, RealmInfo, Restore};
+use heddle_protocol::api::status::{Status, Wait};
+use heddle_protocol::api::{ApiError, ErrorCode, Verb};
+use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::host_report::{Heartbeat, HelloAnswer, Hello, HostReport};
+use heddle_protocol::id::HostId;
+use heddle_protocol::subject::{HostVerb, Subject};
+use heddle_scheduler_core::{Fact, ResolvedDocument, apply, plan_only};
+use heddle_wire::chunk::Received;
+use std::time::Duration;
+
+/// How long a host may take to say all that it runs.
+const REPORT_WITHIN: Duration = Duration::from_secs(2);
+/// The longest a join token may be valid, in milliseconds: 30 days.
+const TOKEN_MS_MAX: u64 = 30 * 86_400_000;
+/// Requests being worked out at the same time; more are refused.
+const UNDER_WAY_MAX: usize = 8_192;
+
+type Answer = Result<(serde_json::Value, Bytes), ApiError>;
+
+impl Scheduler {
+    pub(super) fn take_message(&mut self, source: Source, message: Message) {
+        match source {
+            Source::Heartbeat => self.take_heartbeat(&message),
+            Source::Status => self.take_status(&message),
+            Source::Hello => self.take_hello(message),
+            Source::Api => self.take_api(message),
+        }
+    }
+
+    fn take_heartbeat(&mut self, message: &Message) {
+        let Some(Subject::Heartbeat(_, host)) = Subject::parse(&message.subject) else { return };
+        let heartbeat = match envelope::read::<Heartbeat>("heartbeat", &message.payload) {
+            Ok(heartbeat) => heartbeat,
+            Err(e) => return tracing::warn!(%host, error = %e, "a heartbeat cannot be read"),
+        };
+        Metrics::add(&self.metrics.heartbeats_total, 1);
+        let now = self.now();
+        let noted = self.world.apply(Fact::HostBeat { host: host.clone(), heartbeat, now });
+        self.behind.insert(host);
+        self.follow(noted);
+    }
+
+    fn take_status(&mut self, message: &Message) {
+        let Some(Subject::Status(_, host)) = Subject::parse(&message.subject) else { return };
+        let report = match envelope::read::<HostReport>("status message", &message.payload) {
+            Ok(report) => report,
+            Err(e) => return tracing::warn!(%host, error = %e, "a status message cannot be read"),
+        };
+        Metrics::add(&self.metrics.reports_total, 1);
+        let now = self.now();
+        let noted = self.world.apply(Fact::HostReported { host: host.clone(), report, now });
+        self.behind.insert(host);
+        self.follow(noted);
+    }
+
+    fn take_hello(&mut self, message: Message) {
+        let reply = message.reply.clone();
+        let refuse = |scheduler: &Self, reason: String, next: &str| {
+            tracing::warn!(subject = %message.subject, reason, "a hello is refused");
+            if let Some(reply) = reply.clone() {
+                scheduler.outbox.json(reply, &HelloAnswer::Refused { reason, next: next.to_owned() });
+            }
+        };
+        let (hello, public_key) = match read_hello(&message) {
+            Ok(read) => read,
+            Err(reason) => return refuse(self, reason, "update the agent, or check its --id and --realm"),
+        };
+        if hello.realm != self.options.realm {
+            return refuse(self, format!("this is realm {}", self.options.realm), "start the agent with that --realm");
+        }
+        let known = self.world.hosts.get(&hello.host).map(|record| record.public_key == public_key);
+        match known {
+            Some(true) => {
+                let (now, host) = (self.now(), hello.host.clone());
+                let noted = self.world.apply(Fact::HostSaidHello { hello: Box::new(hello), now });
+                self.follow(noted);
+                self.refresh_specs(Some(&std::collections::BTreeSet::from([host])));
+                self.welcome(reply);
+            }
+            Some(false) => refuse(
+                self,
+                format!("host {} joined with another key", hello.host),
+                "if the host was set up anew, run `heddle hosts forget` and give its agent a new join token",
+            ),
+            None => {
+                let asker = Asker::Host { reply, hello: Box::new(hello.clone()) };
+                let at_first_sight = self.options.dev;
+                let change = Change::Admit { hello: Box::new(hello), public_key, at_first_sight };
+                if let Err((queued, error)) = self.queue(Queued { asker, change }) {
+                    self.refuse(queued.asker, error);
+                }
+            }
+        }
+    }
+
+    fn take_api(&mut self, message: Message) {
+        let payload = match self.receiver.take(&message) {
+            heddle_wire::chunk::Received::Whole(payload) => payload,
+            Received::Reply(headers) => {
+                if let Some(reply) = message.reply {
+                    self.outbox.send_headers(reply, headers);
+                }
+                return;
+            }
+            Received::Bad(e) => {
+                if let Some(reply) = message.reply {
+                    let error = ApiError::new(ErrorCode::BadRequest, e.to_string(), "send the message again");
+                    self.outbox.answer(reply, Err(error));
+                }
+                return;
+            }
+        };
+        Metrics::add(&self.metrics.requests_total, 1);
+        match serve::read_ask(&message, &payload, &self.access) {
+            Some(Ok(ask)) => self.dispatch(ask),
+            Some(Err((reply, error))) => self.outbox.answer(reply, Err(error)),
+            None => {}
+        }
+    }
+
+    /// Answers a reading verb at once; sends a writing one on its way.
+    fn dispatch(&mut self, ask: Ask) {
+        let now = self.now();
+        let answer: Answer = match ask.verb.as_str() {
+            Status::NAME => read::status(&self.world, &ask, now),
+            Hosts::NAME => read::hosts(&self.world, &ask, &|host| self.pusher.wanted_digest(host), now),
+            Get::NAME => read::get(&self.world, &ask),
+            Explain::NAME => read::explain_workload(&self.world, &ask, now),
+            Events::NAME => ask.body::<Events>().and_then(|body| plain(&self.events.list(&body))),
+            Info::NAME => plain(&self.info()),
+            Wait::NAME => match ask.body::<Wait>() {
+                Ok(wait) => {
+                    self.waiters.push(ask.reply, wait, now);
+                    self.changed = true;
+                    return;
+                }
+                Err(e) => Err(e),
+            },
+            Logs::NAME | ArtifactHas::NAME | ArtifactGet::NAME | Plan::NAME | Backup::NAME => {
+                return self.read_beside(ask);
+            }
+            Apply::NAME | Delete::NAME | Undo::NAME | SetHost::NAME | ForgetHost::NAME | MakeJoinToken::NAME
+            | ArtifactPut::NAME | Restore::NAME => return self.take_write(ask),
+            verb => Err(ApiError::new(
+                ErrorCode::BadRequest,
+                format!("failed to carry out {verb:?}: there is no such verb"),
+                "update the client, or the scheduler",
+            )),
+        };
+        self.outbox.answer(ask.reply, answer);
+    }
+
+    /// Reading verbs whose answer takes longer than the loop may wait.
+    fn read_beside(&mut self, ask: Ask) {
+        let outbox = self.outbox.clone();
+        match ask.verb.as_str() {
+            Logs::NAME => match ask.body::<Logs>() {
+                Ok(body) => {
+                    let hosts = self.world.hosts_holding(&body.workload);
+                    if hosts.is_empty() && !self.world.workloads.contains_key(&body.workload) {
+                        return outbox.answer(ask.reply, Err(read::not_found("workload", &body.workload)));
+                    }
+                    let (client, realm) = (self.link.client.clone(), self.options.realm.clone());
+                    tokio::spawn(async move {
+                        outbox.answer(ask.reply, serve::logs::collect(client, realm, hosts, body).await);
+                    });
+                }
+                Err(e) => outbox.answer(ask.reply, Err(e)),
+            },
+            ArtifactHas::NAME => {
+                let pool = self.pool.clone();
+                tokio::spawn(async move {
+                    let answer = match ask.body::<ArtifactHas>() {
+                        Ok(body) => pool.missing(&body.digests).await.and_then(|missing| {
+                            plain(&heddle_protocol::api::artifact::ArtifactsMissing { missing })
+                        }),
+                        Err(e) => Err(e),
+                    };
+                    outbox.answer(ask.reply, answer);
+                });
+            }
+            ArtifactGet::NAME => {
+                let pool = self.pool.clone();
+                tokio::spawn(async move {
+                    let answer = match ask.body::<ArtifactGet>() {
+                        Ok(get) => pool.chunk(&get.digest, get.offset).await.and_then(|(bytes, part)| {
+                            let chunk = heddle_protocol::api::artifact::ArtifactChunk { bytes, offset: get.offset };
+                            plain(&chunk).map(|(head, _)| (head, part))
+                        }),
+                        Err(e) => Err(e),
+                    };
+                    outbox.answer(ask.reply, answer);
+                });
+            }
+            Backup::NAME => self.take_backup_request(ask),
+            _ => self.resolve(ask),
+        }
+    }
+
+    fn take_write(&mut self, ask: Ask) {
+        if let Some(remembered) = self.requests.get(&ask.request_id) {
+            let answer = match remembered.body_digest == ask.body_digest {
+                true => Ok((remembered.result.clone(), Bytes::new())),
+                false => Err(reused(&ask)),
+            };
+            return self.outbox.answer(ask.reply, answer);
+        }
+        if let Some(under_way) = self.under_way.get_mut(&ask.request_id) {
+            if under_way.body_digest != ask.body_digest {
+                return self.outbox.answer(ask.reply.clone(), Err(reused(&ask)));
+            }
+            return under_way.also(ask.reply);
+        }
+        if self.under_way.len() >= UNDER_WAY_MAX {
+            Metrics::add(&self.metrics.requests_shed_total, 1);
+            let message = format!("failed to take the request: {UNDER_WAY_MAX} others are being carried out");
+            let error = ApiError::new(ErrorCode::Unavailable, message, "try again in a moment");
+            return self.outbox.answer(ask.reply, Err(error));
+        }
+        let under_way = UnderWay { body_digest: ask.body_digest, also: Vec::new() };
+        self.under_way.insert(ask.request_id.clone(), under_way);
+        match ask.verb.as_str() {
+            Apply::NAME => self.resolve(ask),
+            ArtifactPut::NAME => self.put_artifact(ask),
+            Restore::NAME => self.take_restore_request(ask),
+            _ => match self.change_of(&ask) {
+                Ok(change) => self.queue_for(ask, change),
+                Err(e) => self.answer(&ask, Err(e)),
+            },
+        }
+    }
+
+    fn change_of(&self, ask: &Ask) -> Result<Change, ApiError> {
+        Ok(match ask.verb.as_str() {
+            Delete::NAME => Change::Delete(ask.body()?),
+            Undo::NAME => Change::Undo(ask.body()?),
+            SetHost::NAME => Change::SetHost(ask.body()?),
+            ForgetHost::NAME => Change::ForgetHost(ask.body()?),
+            _ => {
+                let body = ask.body::<MakeJoinToken>()?;
+                Change::MakeToken {
+                    token: new_token(),
+                    valid_ms: body.valid_ms.min(TOKEN_MS_MAX),
+                    realm_keys: vec![self.key.public()],
+                }
+            }
+        })
+    }
+
+    pub(super) fn queue_for(&mut self, ask: Ask, change: Change) {
+        let asker = Asker::Client(Box::new(ask));
+        if let Err((queued, error)) = self.queue(Queued { asker, change }) {
+            self.refuse(queued.asker, error);
+        }
+    }
+
+    fn put_artifact(&mut self, ask: Ask) {
+        let (pool, done) = (self.pool.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let answer = match ask.body::<ArtifactPut>() {
+                Ok(body) => pool.put(Some(body.digest), ask.attachment.clone()).await.and_then(|info| plain(&info)),
+                Err(e) => Err(e),
+            };
+            let _ = done.send(Done::Answered { ask: Box::new(ask), answer }).await;
+        });
+    }
+
+    /// Has a manifest read and its images resolved.
+    fn resolve(&mut self, ask: Ask) {
+        let (pool, done) = (self.pool.clone(), self.done.clone());
+        let documents = write::documents_of(&ask);
+        tokio::spawn(async move {
+            let documents = match documents {
+                Ok((documents, _)) => write::resolve(pool, documents).await,
+                Err(e) => Err(e),
+            };
+            let _ = done.send(Done::Resolved { ask: Box::new(ask), documents }).await;
+        });
+    }
+
+    pub(super) fn take_resolved(&mut self, ask: Box<Ask>, documents: Result<Vec<ResolvedDocument>, ApiError>) {
+        let resolved = documents.and_then(|documents| Ok((documents, write::documents_of(&ask)?.1)));
+        match resolved {
+            Ok((documents, _)) if ask.verb == Plan::NAME => {
+                let answer = self.plan_for(&documents);
+                self.answer(&ask, answer);
+            }
+            Ok((documents, at)) => self.queue_for(*ask, Change::Apply { documents, at }),
+            Err(e) => self.answer(&ask, Err(e)),
+        }
+    }
+
+    /// What an apply would do, worked out by the code that would do it.
+    fn plan_for(&self, documents: &[ResolvedDocument]) -> Answer {
+        let mut scratch = self.world.clone();
+        let mut dirty = self.dirty.clone();
+        let decision = apply::decide_apply(&scratch, documents, super::wall_clock())?;
+        for write in &decision.writes {
+            match scratch.apply_record(&write.key, write.value.as_deref()) {
+                Ok(touched) => dirty.join(touched),
+                Err(e) => return Err(ApiError::new(ErrorCode::Internal, e.to_string(), "report this")),
+            }
+        }
+        let (_, report) = plan_only(&scratch, self.now(), &dirty);
+        plain(&crate::change::with_plan(decision.applied, self.world.head.n, &report, &|_| true))
+    }
+
+    fn info(&self) -> RealmInfo {
+        let mut warnings = self.preflight.warnings.clone();
+        if !self.is_leading() {
+            warnings.push("the store does not answer: nothing is decided, and agents go on".to_owned());
+        }
+        RealmInfo {
+            realm: self.options.realm.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            scheduler: self.options.id.clone(),
+            epoch: self.world.head.epoch,
+            commit: self.world.head.n,
+            nats_version: self.preflight.version.clone(),
+            hosts_ready: u32::try_from(self.hosts_ready()).unwrap_or(u32::MAX),
+            hosts: u32::try_from(self.world.hosts.len()).unwrap_or(u32::MAX),
+            workloads: u32::try_from(self.world.workloads.len()).unwrap_or(u32::MAX),
+            warnings,
+        }
+    }
+
+    pub(super) fn ask_report(&self, host: HostId) {
+        let subject = Subject::Host(self.options.realm.clone(), host.clone(), HostVerb::Report).to_string();
+        let (client, done) = (self.link.client.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let request = async_nats::Request::new().timeout(Some(REPORT_WITHIN));
+            let Ok(reply) = client.send_request(subject, request).await else { return };
+            match envelope::read::<HostReport>("full report", &reply.payload) {
+                Ok(report) => {
+                    let _ = done.send(Done::Reported { host, report }).await;
+                }
+                Err(e) => tracing::warn!(%host, error = %e, "a full report cannot be read"),
+            }
+        });
+    }
+
+    pub(super) fn ask_hello(&self, host: &HostId) {
+        let subject = Subject::Host(self.options.realm.clone(), host.clone(), HostVerb::Hello).to_string();
+        self.outbox.send(subject.into(), Bytes::new());
+    }
+}
+
+fn read_hello(message: &Message) -> Result<(Hello, String), String> {
+    let Some(Subject::Hello(_, host)) = Subject::parse(&message.subject) else {
+        return Err("its subject names no host".to_owned());
+    };
+    let opened = envelope::open(&message.payload).map_err(|e| e.to_string())?;
+    let (payload, key) = opened.self_signed(Kind::Hello).map_err(|e| e.to_string())?;
+    let hello: Hello = envelope::read("hello", payload).map_err(|e| e.to_string())?;
+    if hello.host != host {
+        return Err(format!("it is of host {} on the subject of host {host}", hello.host));
+    }
+    Ok((hello, key.to_owned()))
+}
+
+fn reused(ask: &Ask) -> ApiError {
+    ApiError::new(
+        ErrorCode::RequestIdReused,
+        format!("failed to take request {}: its id was used with another body", ask.request_id),
+        "use a new request id for a new request",
+    )
+}
+
+/// A token that nobody guesses: 128 random bits, twice.
+fn new_token() -> String {
+    format!("hj-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}

@@ -1,0 +1,170 @@
+//! Reading verbs: answered at once, from the committed state and from what hosts said.
+
+use crate::serve::{Ask, plain};
+use bytes::Bytes;
+use heddle_protocol::api::explain::Explain;
+use heddle_protocol::api::hosts::{HostList, Hosts};
+use heddle_protocol::api::objects::{Get, ObjectKind, Objects, StoredObject};
+use heddle_protocol::api::status::{Status, Statuses};
+use heddle_protocol::api::{ApiError, ErrorCode};
+use heddle_protocol::defaults::PAGE_ITEMS;
+use heddle_protocol::digest::Digest;
+use heddle_protocol::id::{HostId, NameError, ObjectId, PlatformName, WorkloadId};
+use heddle_protocol::time::Mono;
+use heddle_scheduler_core::{World, explain, host_status, workload_status};
+use std::ops::Bound;
+
+/// Bytes of one page: it must fit one NATS message with room to spare.
+const PAGE_BYTES_MAX: usize = 400 << 10;
+
+type Answer = Result<(serde_json::Value, Bytes), ApiError>;
+
+/// `status`.
+pub fn status(world: &World, ask: &Ask, now: Mono) -> Answer {
+    let body = ask.body::<Status>()?;
+    let named = !body.workloads.is_empty();
+    let ids: Vec<WorkloadId> = if named {
+        body.workloads.clone()
+    } else {
+        let known = world.workloads.keys().chain(world.places.keys()).filter(|id| {
+            (!body.in_namespace || id.namespace == ask.namespace) && body.after.as_ref().is_none_or(|after| *id > after)
+        });
+        let mut ids: Vec<WorkloadId> = known.cloned().collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    };
+    let mut page = Page::default();
+    for id in &ids {
+        match workload_status(world, id, now) {
+            Some(status) if page.takes(&status) => {}
+            Some(_) => break,
+            None if named => return Err(not_found("workload", id)),
+            None => {}
+        }
+    }
+    plain(&Statuses { commit: world.head.n, workloads: page.items, more: page.full })
+}
+
+/// `hosts`.
+pub fn hosts(world: &World, ask: &Ask, wanted: &dyn Fn(&HostId) -> Option<Digest>, now: Mono) -> Answer {
+    let body = ask.body::<Hosts>()?;
+    if let Some(host) = body.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
+        return Err(not_found("host", host));
+    }
+    let after = body.after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut page = Page::default();
+    for host in world.hosts.range((after, Bound::Unbounded)).map(|(host, _)| host) {
+        if body.host.as_ref().is_some_and(|only| only != host) {
+            continue;
+        }
+        let Some(mut status) = host_status(world, host, now) else { continue };
+        status.wanted_digest = wanted(host);
+        if !page.takes(&status) {
+            break;
+        }
+    }
+    plain(&HostList { commit: world.head.n, hosts: page.items, more: page.full })
+}
+
+/// `get`.
+pub fn get(world: &World, ask: &Ask) -> Answer {
+    let body = ask.body::<Get>()?;
+    let mut page = Page::default();
+    let after = body.after.as_deref();
+    let wanted = |name: &str| body.name.as_deref().is_none_or(|n| n == name) && after.is_none_or(|a| name > a);
+    let in_namespace = |id: &ObjectId| !body.in_namespace || id.namespace == ask.namespace;
+    match body.kind {
+        ObjectKind::Workload => {
+            for (id, record) in world.workloads.iter().filter(|(id, _)| in_namespace(id) && wanted(&id.to_string())) {
+                let object = StoredObject {
+                    name: id.to_string(),
+                    generation: record.generation,
+                    applied_at: record.applied_at,
+                    manifest: record.manifest.clone(),
+                    history: record.history.iter().map(|past| past.generation).collect(),
+                };
+                if !page.takes(&object) {
+                    break;
+                }
+            }
+        }
+        ObjectKind::Platform => {
+            for (name, record) in world.platforms.iter().filter(|(name, _)| wanted(name.as_str())) {
+                let (generation, manifest) = (record.generation, record.manifest.clone());
+                let (name, applied_at) = (name.to_string(), record.applied_at);
+                if !page.takes(&StoredObject { name, generation, applied_at, manifest, history: Vec::new() }) {
+                    break;
+                }
+            }
+        }
+        ObjectKind::Config => {
+            for (id, record) in world.configs.iter().filter(|(id, _)| in_namespace(id) && wanted(&id.to_string())) {
+                let (generation, manifest) = (record.generation, record.manifest.clone());
+                let (name, applied_at) = (id.to_string(), record.applied_at);
+                if !page.takes(&StoredObject { name, generation, applied_at, manifest, history: Vec::new() }) {
+                    break;
+                }
+            }
+        }
+    }
+    if let (Some(name), true) = (&body.name, page.items.is_empty()) {
+        return Err(not_found(&body.kind.as_str().to_lowercase(), name));
+    }
+    plain(&Objects { commit: world.head.n, objects: page.items, more: page.full })
+}
+
+/// `explain`.
+pub fn explain_workload(world: &World, ask: &Ask, now: Mono) -> Answer {
+    let body = ask.body::<Explain>()?;
+    match explain::explain(world, &body.workload, now) {
+        Some(explanation) => plain(&explanation),
+        None => Err(not_found("workload", &body.workload)),
+    }
+}
+
+/// There is no such thing.
+pub fn not_found(what: &str, name: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        format!("failed to find {what} {name}"),
+        format!("`heddle get {what}s -A` lists what there is").replace("get hosts -A", "hosts"),
+    )
+}
+
+/// A name that breaks the rule for names.
+pub fn bad_name(error: &NameError) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, error.to_string(), "check the name")
+}
+
+/// Reads the name of a platform.
+pub fn platform_name(text: &str) -> Result<PlatformName, ApiError> {
+    PlatformName::parse(text).map_err(|e| bad_name(&e))
+}
+
+/// Items until there are too many of them, or too many bytes.
+struct Page<T> {
+    items: Vec<T>,
+    bytes: usize,
+    full: bool,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), bytes: 0, full: false }
+    }
+}
+
+impl<T: serde::Serialize + Clone> Page<T> {
+    fn takes(&mut self, item: &T) -> bool {
+        let bytes = serde_json::to_vec(item).map_or(0, |bytes| bytes.len());
+        // A first item is taken whatever its size: otherwise nobody would ever get past it.
+        if !self.items.is_empty() && (self.items.len() >= PAGE_ITEMS || self.bytes + bytes > PAGE_BYTES_MAX) {
+            self.full = true;
+            return false;
+        }
+        self.bytes += bytes;
+        self.items.push(item.clone());
+        true
+    }
+}
