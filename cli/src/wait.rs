@@ -59,11 +59,10 @@ pub async fn reach(fleet: &Fleet, targets: Vec<WaitTarget>, timeout: Duration) -
     let namespace = targets.first().map_or_else(Namespace::fallback, |target| target.workload.namespace.clone());
     let mut progress = Progress::start();
     let mut last = None;
-    let mut silence = None;
     loop {
         let left = timeout.saturating_sub(started.elapsed());
         let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(POLL_MS);
-        match fleet.ask_quietly(&namespace, &Wait { targets: targets.clone(), timeout_ms }).await {
+        let silence = match fleet.ask_quietly(&namespace, &Wait { targets: targets.clone(), timeout_ms }).await {
             Ok(waited) if waited.done => {
                 progress.clear();
                 for workload in &waited.superseded {
@@ -73,15 +72,16 @@ pub async fn reach(fleet: &Fleet, targets: Vec<WaitTarget>, timeout: Duration) -
             }
             Ok(waited) => {
                 progress.update(&how_far(&waited, all));
-                (last, silence) = (Some(waited), None);
+                last = Some(waited);
+                None
             }
             Err(error @ (ClientError::Unreachable { .. } | ClientError::Unknown { .. })) => {
                 progress.update("waiting for a scheduler to answer");
-                silence = Some(error.to_string());
                 tokio::time::sleep(PAUSE).await;
+                Some(error.to_string())
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         if started.elapsed() >= timeout {
             progress.clear();
             return Err(timed_out(last.as_ref(), silence, all, timeout));

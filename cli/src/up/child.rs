@@ -184,9 +184,10 @@ async fn keep_running(recipe: Recipe, mut child: Child, mut stop: watch::Receive
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
-            ended = child.wait() => ended,
-            _ = stop.wait_for(|stop| *stop) => return end(&recipe.name, &mut child).await,
+            ended = child.wait() => Some(ended),
+            () = told(&mut stop) => None,
         };
+        let Some(ended) = ended else { return end(&recipe.name, &mut child).await };
         if started.elapsed() >= WELL_AFTER {
             pause = PAUSE_MIN;
         }
@@ -196,7 +197,7 @@ async fn keep_running(recipe: Recipe, mut child: Child, mut stop: watch::Receive
         child = loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = told(&mut stop) => return,
             }
             pause = (pause * 2).min(PAUSE_MAX);
             match start(&recipe) {
@@ -205,6 +206,11 @@ async fn keep_running(recipe: Recipe, mut child: Child, mut stop: watch::Receive
             }
         };
     }
+}
+
+/// Waits for the order to stop; whoever could give it being gone is one too.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Asks a child to stop, insists, and in the end kills it.
