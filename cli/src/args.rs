@@ -10,8 +10,17 @@ use std::ffi::OsString;
 
 /// Heddle schedules WebAssembly components over a fleet of hosts.
 #[derive(Debug, Parser)]
-#[command(name = "heddle", version, propagate_version = false, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes are documented in `heddle help exit-codes`.", max_term_width = 100)]
+#[command(
+    name = "heddle",
+    version,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes are documented in `heddle help exit-codes`.",
+    max_term_width = 100
+)]
 pub struct Cli {
     /// The verb.
     #[command(subcommand)]

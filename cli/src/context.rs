@@ -187,7 +187,10 @@ pub struct Target {
 /// Decides which fleet is meant. A context named by a flag is a flag: it wins over the environment.
 pub fn resolve(flags: &Flags, env: Env<'_>, contexts: &Contexts) -> Result<Target, Failure> {
     let by_flag = flags.context.clone();
-    let named = by_flag.clone().or_else(|| env("HEDDLE_CONTEXT")).or_else(|| contexts.current.clone());
+    let named = by_flag
+        .clone()
+        .or_else(|| env("HEDDLE_CONTEXT"))
+        .or_else(|| contexts.current.clone());
     let context = match &named {
         Some(name) => contexts.get(name)?.clone(),
         None => Context::default(),
@@ -207,7 +210,11 @@ pub fn resolve(flags: &Flags, env: Env<'_>, contexts: &Contexts) -> Result<Targe
     };
     let (namespace_from, namespace) =
         first(&layers, |c| c.namespace.clone()).unwrap_or((Source::Default, Namespace::fallback()));
-    sources.extend([("nats", nats_from), ("realm", realm_from), ("namespace", namespace_from)]);
+    sources.extend([
+        ("nats", nats_from),
+        ("realm", realm_from),
+        ("namespace", namespace_from),
+    ]);
     // A context's credentials are for the context's server, and are not shown to another one.
     let mut creds = first(&layers, |c| c.creds.clone());
     if matches!(creds, Some((Source::Context, _))) && nats_from != Source::Context {
@@ -221,17 +228,29 @@ pub fn resolve(flags: &Flags, env: Env<'_>, contexts: &Contexts) -> Result<Targe
         sources.insert("key", *from);
     }
     let (creds, key) = (creds.map(|(_, path)| path), key.map(|(_, path)| path));
-    Ok(Target { context: named, nats, realm, creds, key, namespace, sources })
+    Ok(Target {
+        context: named,
+        nats,
+        realm,
+        creds,
+        key,
+        namespace,
+        sources,
+    })
 }
 
 fn first<T>(layers: &[(Source, Context)], field: impl Fn(&Context) -> Option<T>) -> Option<(Source, T)> {
-    layers.iter().find_map(|(source, layer)| field(layer).map(|value| (*source, value)))
+    layers
+        .iter()
+        .find_map(|(source, layer)| field(layer).map(|value| (*source, value)))
 }
 
 fn from_env(env: Env<'_>) -> Result<Context, Failure> {
     Ok(Context {
         nats: env("HEDDLE_NATS"),
-        realm: env("HEDDLE_REALM").map(|text| parse_name("HEDDLE_REALM", &text, Realm::parse)).transpose()?,
+        realm: env("HEDDLE_REALM")
+            .map(|text| parse_name("HEDDLE_REALM", &text, Realm::parse))
+            .transpose()?,
         creds: env("HEDDLE_CREDS").map(PathBuf::from),
         key: env("HEDDLE_KEY").map(PathBuf::from),
         namespace: env("HEDDLE_NAMESPACE")
@@ -253,12 +272,22 @@ mod tests {
     use super::*;
 
     fn context(nats: &str, realm: &str) -> Context {
-        Context { nats: Some(nats.into()), realm: Some(Realm::parse(realm).unwrap()), ..Context::default() }
+        Context {
+            nats: Some(nats.into()),
+            realm: Some(Realm::parse(realm).unwrap()),
+            ..Context::default()
+        }
     }
 
     fn contexts() -> Contexts {
-        let contexts = [("home", context("nats://home", "home")), ("work", context("nats://work", "work"))];
-        Contexts { current: Some("home".into()), contexts: contexts.map(|(n, c)| (n.to_owned(), c)).into() }
+        let contexts = [
+            ("home", context("nats://home", "home")),
+            ("work", context("nats://work", "work")),
+        ];
+        Contexts {
+            current: Some("home".into()),
+            contexts: contexts.map(|(n, c)| (n.to_owned(), c)).into(),
+        }
     }
 
     fn resolved(flags: &Flags, env: &[(&str, &str)]) -> (String, String) {
@@ -269,21 +298,36 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment_over_the_context_over_the_default() {
-        let flag = Flags { values: context("nats://flag", "flag"), ..Flags::default() };
+        let flag = Flags {
+            values: context("nats://flag", "flag"),
+            ..Flags::default()
+        };
         let env = [("HEDDLE_NATS", "nats://env")];
         assert_eq!(resolved(&flag, &env), ("nats://flag".into(), "flag".into()));
         assert_eq!(resolved(&Flags::default(), &env), ("nats://env".into(), "home".into()));
         assert_eq!(resolved(&Flags::default(), &[]), ("nats://home".into(), "home".into()));
         let none = resolve(&Flags::default(), &|_| None, &Contexts::default()).unwrap();
-        assert_eq!((none.nats.as_str(), none.realm.as_str()), (NATS_FALLBACK, REALM_FALLBACK));
+        assert_eq!(
+            (none.nats.as_str(), none.realm.as_str()),
+            (NATS_FALLBACK, REALM_FALLBACK)
+        );
         assert_eq!(none.sources["nats"], Source::Default);
     }
 
     #[test]
     fn a_context_named_by_a_flag_wins_over_the_environment() {
-        let flag = Flags { context: Some("work".into()), ..Flags::default() };
-        assert_eq!(resolved(&flag, &[("HEDDLE_NATS", "nats://env")]), ("nats://work".into(), "work".into()));
-        assert_eq!(resolved(&Flags::default(), &[("HEDDLE_CONTEXT", "work")]), ("nats://work".into(), "work".into()));
+        let flag = Flags {
+            context: Some("work".into()),
+            ..Flags::default()
+        };
+        assert_eq!(
+            resolved(&flag, &[("HEDDLE_NATS", "nats://env")]),
+            ("nats://work".into(), "work".into())
+        );
+        assert_eq!(
+            resolved(&Flags::default(), &[("HEDDLE_CONTEXT", "work")]),
+            ("nats://work".into(), "work".into())
+        );
     }
 
     #[test]
@@ -298,7 +342,10 @@ mod tests {
 
     #[test]
     fn an_unknown_context_is_not_found_and_the_known_ones_are_named() {
-        let flag = Flags { context: Some("wrok".into()), ..Flags::default() };
+        let flag = Flags {
+            context: Some("wrok".into()),
+            ..Flags::default()
+        };
         let failure = resolve(&flag, &|_| None, &contexts()).unwrap_err();
         assert_eq!(failure.exit, Exit::NotFound);
         assert_eq!(failure.next, "known are home, work");

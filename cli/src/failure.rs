@@ -25,11 +25,11 @@ pub struct Failure {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next: String,
     /// Everything that is wrong with a manifest.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<Problem>,
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    pub problems: Box<[Problem]>,
     /// What is known nevertheless: what was committed before the waiting timed out, say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub known: Option<serde_json::Value>,
+    pub known: Option<Box<serde_json::Value>>,
 }
 
 fn as_number<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
@@ -39,7 +39,14 @@ fn as_number<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, 
 impl Failure {
     /// A failure with the next thing to try.
     pub fn new(exit: Exit, message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { exit, code: None, message: message.into(), next: next.into(), problems: Vec::new(), known: None }
+        Self {
+            exit,
+            code: None,
+            message: message.into(),
+            next: next.into(),
+            problems: Box::default(),
+            known: None,
+        }
     }
 
     /// A manifest that breaks rules.
@@ -54,13 +61,17 @@ impl Failure {
             std::io::ErrorKind::PermissionDenied => "check who may use the file",
             _ => "",
         };
-        Self::new(Exit::Failed, format!("failed to {doing} {}: {error}", path.display()), next)
+        Self::new(
+            Exit::Failed,
+            format!("failed to {doing} {}: {error}", path.display()),
+            next,
+        )
     }
 
     /// The same failure with what is known nevertheless.
     #[must_use]
     pub fn with_known<T: Serialize>(mut self, known: &T) -> Self {
-        self.known = serde_json::to_value(known).ok();
+        self.known = serde_json::to_value(known).ok().map(Box::new);
         self
     }
 }
@@ -80,7 +91,7 @@ impl From<ApiError> for Failure {
             code: Some(error.code),
             message: error.message,
             next: error.next,
-            problems: error.problems,
+            problems: error.problems.into(),
             known: None,
         }
     }
@@ -102,9 +113,11 @@ impl From<ClientError> for Failure {
                 message,
                 "run the same command again: a change that was already made is then reported as unchanged",
             ),
-            ClientError::Protocol(_) => {
-                Self::new(Exit::Failed, message, "compare `heddle version` with the scheduler's version")
-            }
+            ClientError::Protocol(_) => Self::new(
+                Exit::Failed,
+                message,
+                "compare `heddle version` with the scheduler's version",
+            ),
         }
     }
 }
@@ -113,9 +126,11 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
         match error {
-            ConnectError::Credentials { .. } => {
-                Self::new(Exit::Failed, message, "check --creds, HEDDLE_CREDS or the context's `creds`")
-            }
+            ConnectError::Credentials { .. } => Self::new(
+                Exit::Failed,
+                message,
+                "check --creds, HEDDLE_CREDS or the context's `creds`",
+            ),
             ConnectError::Connect { .. } => Self::new(
                 Exit::Unreachable,
                 message,

@@ -55,7 +55,8 @@ pub struct NamespaceArgs {
 
 /// Reads `500ms`, `30s`, `2m`, `1h`, as manifests do.
 pub fn duration(text: &str) -> Result<Duration, manifest::QuantityError> {
-    text.parse::<manifest::Duration>().map(|d| Duration::from_millis(d.as_ms()))
+    text.parse::<manifest::Duration>()
+        .map(|d| Duration::from_millis(d.as_ms()))
 }
 
 impl FleetArgs {
@@ -70,7 +71,14 @@ impl FleetArgs {
             key: self.key.clone(),
             namespace: namespace.namespace.clone(),
         };
-        context::resolve(&Flags { context: self.context.clone(), values }, env, &contexts)
+        context::resolve(
+            &Flags {
+                context: self.context.clone(),
+                values,
+            },
+            env,
+            &contexts,
+        )
     }
 }
 
@@ -100,7 +108,10 @@ impl Fleet {
             patience,
         };
         let connecting = Progress::during("connecting to NATS", Client::connect(options));
-        Ok(Self { client: connecting.await?, namespace: target.namespace.clone() })
+        Ok(Self {
+            client: connecting.await?,
+            namespace: target.namespace.clone(),
+        })
     }
 
     /// The connection that questions go over.
@@ -110,8 +121,14 @@ impl Fleet {
 
     /// Asks, in a namespace, and says so if it takes longer than a second.
     pub async fn ask_in<V: Verb>(&self, namespace: &Namespace, body: &V) -> Result<V::Answer, Failure> {
-        let text = format!("waiting for the scheduler of realm {} ({})", self.client.realm(), V::NAME);
-        Progress::during(&text, self.ask_quietly(namespace, body)).await.map_err(Failure::from)
+        let text = format!(
+            "waiting for the scheduler of realm {} ({})",
+            self.client.realm(),
+            V::NAME
+        );
+        Progress::during(&text, self.ask_quietly(namespace, body))
+            .await
+            .map_err(Failure::from)
     }
 
     /// Asks in the default namespace of this command.
@@ -132,7 +149,11 @@ impl Fleet {
     /// Makes a change. If its outcome is not known, asks again with the same request id, which tells.
     pub async fn change<V: Verb>(&self, namespace: &Namespace, body: &V) -> Result<V::Answer, Failure> {
         let id = RequestId::new(uuid::Uuid::now_v7().to_string());
-        let text = format!("waiting for the scheduler of realm {} ({})", self.client.realm(), V::NAME);
+        let text = format!(
+            "waiting for the scheduler of realm {} ({})",
+            self.client.realm(),
+            V::NAME
+        );
         let asked = async {
             match self.client.ask_as(&id, namespace, body, &[]).await {
                 Err(ClientError::Unknown { .. }) => self.client.ask_as(&id, namespace, body, &[]).await,
@@ -213,7 +234,11 @@ pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read key", path, &error))?;
     SigningKey::from_seed(&text).map_err(|error| {
         let message = format!("failed to read key {}: {error}", path.display());
-        Failure::new(Exit::Failed, message, "a key file holds one seed, a line that starts with SU")
+        Failure::new(
+            Exit::Failed,
+            message,
+            "a key file holds one seed, a line that starts with SU",
+        )
     })
 }
 
@@ -228,7 +253,9 @@ fn actor() -> String {
 
 /// The machine's name, if it tells.
 pub fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| context::process_env("HOSTNAME"))?;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| context::process_env("HOSTNAME"))?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 

@@ -26,7 +26,11 @@ impl Output {
         let terminal = std::io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let style = if terminal && !plain && !json { Style::Coloured } else { Style::Plain };
+        let style = if terminal && !plain && !json {
+            Style::Coloured
+        } else {
+            Style::Plain
+        };
         Self { json, style, terminal }
     }
 
@@ -89,6 +93,10 @@ fn write_out(text: &str) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         // `heddle get … | head` is done when head is.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(Exit::Ok as i32),
-        Err(error) => Err(Failure::new(Exit::Failed, format!("failed to write to stdout: {error}"), "")),
+        Err(error) => Err(Failure::new(
+            Exit::Failed,
+            format!("failed to write to stdout: {error}"),
+            "",
+        )),
     }
 }

@@ -62,7 +62,11 @@ fn read_texts(file: &Path, texts: &mut Vec<Text>) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().take(READ_BYTES_MAX).read_to_end(&mut bytes);
         read.map_err(|error| Failure::file("read manifest from", Path::new("stdin"), &error))?;
-        texts.push(Text { name: "stdin".to_owned(), folder: Path::new(".").into(), bytes });
+        texts.push(Text {
+            name: "stdin".to_owned(),
+            folder: Path::new(".").into(),
+            bytes,
+        });
         return Ok(());
     }
     if !file.is_dir() {
@@ -75,11 +79,19 @@ fn read_texts(file: &Path, texts: &mut Vec<Text>) -> Result<(), Failure> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         ["yaml", "yml", "json"].contains(&ending) && path.is_file()
     };
-    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_manifest).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(is_manifest)
+        .collect();
     paths.sort();
     if paths.is_empty() {
         let message = format!("failed to find a manifest in {}", file.display());
-        return Err(Failure::new(Exit::Failed, message, "a folder's manifests end in .yaml, .yml or .json"));
+        return Err(Failure::new(
+            Exit::Failed,
+            message,
+            "a folder's manifests end in .yaml, .yml or .json",
+        ));
     }
     for path in &paths {
         texts.push(read_text(path)?);
@@ -93,7 +105,11 @@ fn read_text(path: &Path) -> Result<Text, Failure> {
         .and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut bytes))
         .map_err(|error| Failure::file("read manifest", path, &error))?;
     let folder = path.parent().unwrap_or(Path::new(".")).into();
-    Ok(Text { name: path.display().to_string(), folder, bytes })
+    Ok(Text {
+        name: path.display().to_string(),
+        folder,
+        bytes,
+    })
 }
 
 /// All problems of all texts at once; objects that stand in two files are found too.
@@ -102,7 +118,10 @@ fn check(texts: &[Text]) -> Result<Vec<Loaded>, Failure> {
     for text in texts {
         match manifest::load(&text.bytes, &text.name) {
             Ok(documents) => {
-                loaded.extend(documents.into_iter().map(|document| Loaded { document, folder: text.folder.clone() }));
+                loaded.extend(documents.into_iter().map(|document| Loaded {
+                    document,
+                    folder: text.folder.clone(),
+                }));
             }
             Err(found) => problems.extend(found),
         }
@@ -112,7 +131,11 @@ fn check(texts: &[Text]) -> Result<Vec<Loaded>, Failure> {
         problems.extend(manifest::validate(&documents));
     }
     problems.extend(loaded.iter().flat_map(|l| manifest::unsupported(&l.document)));
-    if problems.is_empty() { Ok(loaded) } else { Err(Failure::invalid_manifest(problems)) }
+    if problems.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(Failure::invalid_manifest(problems))
+    }
 }
 
 /// The namespace of all the documents, if they have one between them.
@@ -135,9 +158,13 @@ pub fn resolve_images(loaded: &mut [Loaded]) -> Result<Images, Failure> {
     let (mut images, mut problems, mut known) = (Images::new(), Vec::new(), BTreeMap::new());
     for Loaded { document, folder } in loaded.iter_mut() {
         let origin = document.clone();
-        let Object::Workload(workload) = &mut document.object else { continue };
+        let Object::Workload(workload) = &mut document.object else {
+            continue;
+        };
         for (at, component) in workload.spec.components.iter_mut().enumerate() {
-            let Some(path) = component.image.strip_prefix("file:") else { continue };
+            let Some(path) = component.image.strip_prefix("file:") else {
+                continue;
+            };
             let path = folder.join(path);
             let digest = known.entry(path.clone()).or_insert_with(|| digest_of(&path));
             match digest {
@@ -152,7 +179,11 @@ pub fn resolve_images(loaded: &mut [Loaded]) -> Result<Images, Failure> {
             }
         }
     }
-    if problems.is_empty() { Ok(images) } else { Err(Failure::invalid_manifest(problems)) }
+    if problems.is_empty() {
+        Ok(images)
+    } else {
+        Err(Failure::invalid_manifest(problems))
+    }
 }
 
 fn digest_of(path: &Path) -> Result<Digest, String> {
@@ -166,7 +197,10 @@ fn read_image(path: &Path) -> Result<Vec<u8>, String> {
         .and_then(|file| file.take(ARTIFACT_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| format!("the file {shown} cannot be read: {error}; build the component, or mend the path"))?;
     if bytes.len() as u64 > ARTIFACT_BYTES_MAX {
-        return Err(format!("the file {shown} is larger than {} MiB", ARTIFACT_BYTES_MAX >> 20));
+        return Err(format!(
+            "the file {shown} is larger than {} MiB",
+            ARTIFACT_BYTES_MAX >> 20
+        ));
     }
     if bytes.starts_with(&COMPONENT_MAGIC) {
         return Ok(bytes);
@@ -182,16 +216,30 @@ pub async fn upload(fleet: &Fleet, images: &Images) -> Result<(), Failure> {
     if images.is_empty() {
         return Ok(());
     }
-    let missing = fleet.ask(&ArtifactHas { digests: images.keys().copied().collect() }).await?.missing;
+    let missing = fleet
+        .ask(&ArtifactHas {
+            digests: images.keys().copied().collect(),
+        })
+        .await?
+        .missing;
     let all = missing.len();
     for (at, digest) in missing.into_iter().enumerate() {
         let Some(path) = images.get(&digest) else { continue };
         let bytes = read_image(path).map_err(|why| Failure::new(Exit::Failed, why, ""))?;
         if Digest::of(&bytes) != digest {
             let message = format!("failed to upload {}: the file changed meanwhile", path.display());
-            return Err(Failure::new(Exit::Failed, message, "run the command again when the file is complete"));
+            return Err(Failure::new(
+                Exit::Failed,
+                message,
+                "run the command again when the file is complete",
+            ));
         }
-        let text = format!("uploading {} ({} of {all}, {} KiB)", path.display(), at + 1, bytes.len() >> 10);
+        let text = format!(
+            "uploading {} ({} of {all}, {} KiB)",
+            path.display(),
+            at + 1,
+            bytes.len() >> 10
+        );
         Progress::during(&text, fleet.ask_with(&ArtifactPut { digest }, &bytes)).await?;
     }
     Ok(())
@@ -205,7 +253,11 @@ pub fn canonical(loaded: &[Loaded]) -> Vec<serde_json::Value> {
 /// Puts the places in the files to problems that the scheduler found: it saw objects, not text.
 pub fn place(mut failure: Failure, loaded: &[Loaded]) -> Failure {
     for problem in failure.problems.iter_mut().filter(|problem| problem.line == 0) {
-        let Some(document) = loaded.iter().map(|l| &l.document).find(|d| d.object.to_string() == problem.object) else {
+        let Some(document) = loaded
+            .iter()
+            .map(|l| &l.document)
+            .find(|d| d.object.to_string() == problem.object)
+        else {
             continue;
         };
         problem.source = document.source.to_string();
@@ -223,10 +275,14 @@ fn read_path(text: &str) -> FieldPath {
     let mut rest = text;
     while !rest.is_empty() {
         if let Some(quoted) = rest.strip_prefix("[\"") {
-            let Some((key, after)) = quoted.split_once("\"]") else { return path };
+            let Some((key, after)) = quoted.split_once("\"]") else {
+                return path;
+            };
             (path, rest) = (path.entry(key), after);
         } else if let Some(number) = rest.strip_prefix('[') {
-            let Some((index, after)) = number.split_once(']') else { return path };
+            let Some((index, after)) = number.split_once(']') else {
+                return path;
+            };
             let Ok(index) = index.parse() else { return path };
             (path, rest) = (path.index(index), after);
         } else {
@@ -273,8 +329,11 @@ mod tests {
 
     #[test]
     fn an_image_that_cannot_be_used_is_a_problem_with_a_place() {
-        let cases: [(&[u8], &str); 3] =
-            [(&MODULE_MAGIC, "is a core module"), (b"hello", "is no WebAssembly component"), (b"", "no WebAssembly")];
+        let cases: [(&[u8], &str); 3] = [
+            (&MODULE_MAGIC, "is a core module"),
+            (b"hello", "is no WebAssembly component"),
+            (b"", "no WebAssembly"),
+        ];
         for (bytes, why) in cases {
             let text = workload("web", "file:web.wasm");
             let folder = folder(&[("web.yaml", text.as_bytes()), ("web.wasm", bytes)]);
@@ -289,7 +348,11 @@ mod tests {
     #[test]
     fn a_folder_s_manifests_are_one_change_and_may_not_clash() {
         let (a, b) = (workload("web", "file:w"), workload("web", "file:w"));
-        let clash = folder(&[("a.yaml", a.as_bytes()), ("b.yml", b.as_bytes()), ("c.txt", b"not ours")]);
+        let clash = folder(&[
+            ("a.yaml", a.as_bytes()),
+            ("b.yml", b.as_bytes()),
+            ("c.txt", b"not ours"),
+        ]);
         let failure = load(&[clash.path().to_owned()]).unwrap_err();
         assert_eq!(failure.problems[0].rule, "duplicate-object", "{}", failure.problems[0]);
         let empty = folder(&[]);
@@ -298,7 +361,12 @@ mod tests {
 
     #[test]
     fn paths_of_problems_are_read_back() {
-        for text in ["spec.links[2].to.component", "spec.hosts[\"heddle.dev/arch\"].in", "spec", ""] {
+        for text in [
+            "spec.links[2].to.component",
+            "spec.hosts[\"heddle.dev/arch\"].in",
+            "spec",
+            "",
+        ] {
             assert_eq!(read_path(text).to_string(), text);
         }
         assert_eq!(read_path("spec.links[x].to").to_string(), "spec.links");

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::fleet::duration;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::source::{self, Loaded};
+use crate::source::{self, Images, Loaded};
 use crate::view;
 use child::Family;
 use fleet::Local;
@@ -91,12 +91,12 @@ struct Ready {
 /// Starts a fleet, and stops it again.
 pub async fn run(args: UpArgs, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
-    let examples = source::load(&args.examples)?;
-    source::resolve_images(&mut examples.clone())?;
+    let mut examples = source::load(&args.examples)?;
+    let images = source::resolve_images(&mut examples)?;
     let data = data::Data::open(&args.data)?;
     let mut family = Family::new();
     let done = tokio::select! {
-        done = session(&args, &data, examples, &mut family, output) => done,
+        done = session(&args, &data, (&examples, &images), &mut family, output) => done,
         () = signals.recv() => Ok(()),
     };
     output.say("stopping the fleet");
@@ -108,7 +108,7 @@ pub async fn run(args: UpArgs, output: &Output) -> Result<(), Failure> {
 async fn session(
     args: &UpArgs,
     data: &data::Data,
-    examples: Vec<Loaded>,
+    (examples, images): (&[Loaded], &Images),
     family: &mut Family,
     output: &Output,
 ) -> Result<(), Failure> {
@@ -116,12 +116,12 @@ async fn session(
     let mut progress = Progress::start();
     progress.update("starting NATS");
     let nats = nats::start(args, data, family).await?;
-    let mut local = Local::start(args, data, nats, &examples, family, &mut progress).await?;
+    let mut local = Local::start(args, data, nats, examples, family, &mut progress).await?;
     local.hosts_ready(family, &mut progress).await?;
     let ready_ms = ms(started.elapsed());
     let serving = match examples.is_empty() {
         true => None,
-        false => Some(local.serve(examples, family, &mut progress).await?),
+        false => Some(local.serve(examples, images, family, &mut progress).await?),
     };
     progress.clear();
     let (hosts, statuses) = local.look().await?;
@@ -172,7 +172,11 @@ fn draw(ready: &Ready, hosts: &HostList, statuses: &Statuses, style: view::Style
     text.push('\n');
     text.push_str(&view::status::table(statuses, style));
     text.push('\n');
-    text.push_str(&format!("{} ready after {} ms", view::count(u64::from(ready.hosts), "host"), ready.ready_ms));
+    text.push_str(&format!(
+        "{} ready after {} ms",
+        view::count(u64::from(ready.hosts), "host"),
+        ready.ready_ms
+    ));
     if let Some(serving) = ready.apply_to_serving_ms {
         let urls = view::count(ready.urls.len() as u64, "URL");
         text.push_str(&format!("; {urls} answered {serving} ms after the apply"));

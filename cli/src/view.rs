@@ -14,12 +14,21 @@ pub use table::{Style, Table};
 /// Text from outside with everything that could steer a terminal made visible.
 pub fn printable(text: &str) -> String {
     let steers = |c: char| {
-        (c.is_control() && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
     };
     if !text.chars().any(steers) {
         return text.to_owned();
     }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| {
+            if steers(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 /// A length of time in words of at most two units: `850ms`, `12s`, `3m5s`, `2h14m`, `3d4h`.
@@ -35,12 +44,20 @@ pub fn age(ms: u64) -> String {
 }
 
 fn pair(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
-    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit}{small}{small_unit}") }
+    if small == 0 {
+        format!("{large}{large_unit}")
+    } else {
+        format!("{large}{large_unit}{small}{small_unit}")
+    }
 }
 
 /// `1 host`, `2 hosts`.
 pub fn count(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }
 
 #[cfg(test)]
@@ -49,7 +66,13 @@ mod tests {
 
     #[test]
     fn ages_have_at_most_two_units() {
-        let cases = [(850, "850ms"), (12_900, "12s"), (185_000, "3m5s"), (7_200_000, "2h"), (273_600_000, "3d4h")];
+        let cases = [
+            (850, "850ms"),
+            (12_900, "12s"),
+            (185_000, "3m5s"),
+            (7_200_000, "2h"),
+            (273_600_000, "3d4h"),
+        ];
         for (ms, text) in cases {
             assert_eq!(age(ms), text);
         }

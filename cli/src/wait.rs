@@ -49,24 +49,39 @@ pub async fn applied(fleet: &Fleet, args: &WaitArgs, applied: &Applied) -> Resul
     if !args.wait || targets.is_empty() {
         return Ok(());
     }
-    reach(fleet, targets, args.timeout).await.map_err(|failure| failure.with_known(applied))
+    reach(fleet, targets, args.timeout)
+        .await
+        .map_err(|failure| failure.with_known(applied))
 }
 
 /// Waits until all targets are reached. A scheduler that goes away meanwhile is waited for.
 pub async fn reach(fleet: &Fleet, targets: Vec<WaitTarget>, timeout: Duration) -> Result<(), Failure> {
     let all = targets.len();
     let started = Instant::now();
-    let namespace = targets.first().map_or_else(Namespace::fallback, |target| target.workload.namespace.clone());
+    let namespace = targets
+        .first()
+        .map_or_else(Namespace::fallback, |target| target.workload.namespace.clone());
     let mut progress = Progress::start();
     let mut last = None;
     loop {
         let left = timeout.saturating_sub(started.elapsed());
         let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(POLL_MS);
-        let silence = match fleet.ask_quietly(&namespace, &Wait { targets: targets.clone(), timeout_ms }).await {
+        let silence = match fleet
+            .ask_quietly(
+                &namespace,
+                &Wait {
+                    targets: targets.clone(),
+                    timeout_ms,
+                },
+            )
+            .await
+        {
             Ok(waited) if waited.done => {
                 progress.clear();
                 for workload in &waited.superseded {
-                    crate::output::say(&format!("note: {workload} was replaced by a newer generation, which runs"));
+                    crate::output::say(&format!(
+                        "note: {workload} was replaced by a newer generation, which runs"
+                    ));
                 }
                 return Ok(());
             }
@@ -92,7 +107,11 @@ pub async fn reach(fleet: &Fleet, targets: Vec<WaitTarget>, timeout: Duration) -
 /// One line: of one workload in full, of many the first that is not there.
 fn how_far(waited: &Waited, all: usize) -> String {
     let first = waited.missing.first().map(status::progress).unwrap_or_default();
-    if all == 1 { first } else { format!("{} of {all} done; {first}", waited.reached) }
+    if all == 1 {
+        first
+    } else {
+        format!("{} of {all} done; {first}", waited.reached)
+    }
 }
 
 fn timed_out(last: Option<&Waited>, silence: Option<String>, all: usize, timeout: Duration) -> Failure {
@@ -100,21 +119,36 @@ fn timed_out(last: Option<&Waited>, silence: Option<String>, all: usize, timeout
     let Some(waited) = last.filter(|_| silence.is_none()) else {
         let why = silence.unwrap_or_else(|| "nothing was heard".to_owned());
         let message = format!("failed to see the change carried out within {after}: {why}");
-        return Failure::new(Exit::TimedOut, message, "the change is committed; look again with `heddle status`");
+        return Failure::new(
+            Exit::TimedOut,
+            message,
+            "the change is committed; look again with `heddle status`",
+        );
     };
     let reasons = waited.missing.iter().take(3).map(|status| {
         let why = status::why(status);
         let progress = status::progress(status);
-        if why.is_empty() { progress } else { format!("{progress}: {why}") }
+        if why.is_empty() {
+            progress
+        } else {
+            format!("{progress}: {why}")
+        }
     });
     let reasons = view::printable(&reasons.collect::<Vec<_>>().join(" | "));
     let missing = all - (waited.reached as usize).min(all);
     let message = format!(
         "failed to see {} done within {after}: {reasons}",
-        if all == 1 { "it".to_owned() } else { format!("{missing} of {}", view::count(all as u64, "workload")) }
+        if all == 1 {
+            "it".to_owned()
+        } else {
+            format!("{missing} of {}", view::count(all as u64, "workload"))
+        }
     );
     let next = match waited.missing.first() {
-        Some(status) => format!("the change is committed and goes on; `heddle explain {}` tells more", status.workload),
+        Some(status) => format!(
+            "the change is committed and goes on; `heddle explain {}` tells more",
+            status.workload
+        ),
         None => "the change is committed and goes on; look again with `heddle status`".to_owned(),
     };
     Failure::new(Exit::TimedOut, message, next)
@@ -151,7 +185,10 @@ mod tests {
     #[test]
     fn a_silent_scheduler_is_the_reason_when_it_is_silent() {
         let failure = timed_out(Some(&waited()), Some("no reply".into()), 1, Duration::from_secs(1));
-        assert_eq!(failure.message, "failed to see the change carried out within 1s: no reply");
+        assert_eq!(
+            failure.message,
+            "failed to see the change carried out within 1s: no reply"
+        );
     }
 
     #[test]
@@ -164,8 +201,13 @@ mod tests {
             ],
         }))
         .unwrap();
-        let targets: Vec<(String, Option<u64>)> =
-            targets(&applied).into_iter().map(|t| (t.workload.to_string(), t.generation.map(|g| g.0))).collect();
-        assert_eq!(targets, [("default/web".to_owned(), Some(2)), ("default/old".to_owned(), None)]);
+        let targets: Vec<(String, Option<u64>)> = targets(&applied)
+            .into_iter()
+            .map(|t| (t.workload.to_string(), t.generation.map(|g| g.0)))
+            .collect();
+        assert_eq!(
+            targets,
+            [("default/web".to_owned(), Some(2)), ("default/old".to_owned(), None)]
+        );
     }
 }

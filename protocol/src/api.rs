@@ -127,7 +127,12 @@ impl ErrorCode {
 impl ApiError {
     /// A failure with the next thing to try.
     pub fn new(code: ErrorCode, message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { code, message: message.into(), next: next.into(), problems: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            next: next.into(),
+            problems: Vec::new(),
+        }
     }
 
     /// A manifest that breaks rules.
@@ -165,7 +170,12 @@ mod tests {
 
     #[test]
     fn attachments_may_hold_any_bytes() {
-        let request = Request { v: 1, request_id: RequestId::new("r"), actor: "a\nb".into(), body: serde_json::json!({}) };
+        let request = Request {
+            v: 1,
+            request_id: RequestId::new("r"),
+            actor: "a\nb".into(),
+            body: serde_json::json!({}),
+        };
         for attachment in [&b""[..], b"\n\n", &[0, 255, 10]] {
             let bytes = join("request", &request, attachment).unwrap();
             let (back, rest): (Request, _) = split("request", &bytes).unwrap();

@@ -34,7 +34,10 @@ impl Chunk {
     pub fn from_header(text: &str) -> Result<Self, ProtocolError> {
         let bad = || ProtocolError::Frame {
             what: "chunk header",
-            why: format!("expected `<digest>;<size>;<offset>`, found {:?}", text.chars().take(120).collect::<String>()),
+            why: format!(
+                "expected `<digest>;<size>;<offset>`, found {:?}",
+                text.chars().take(120).collect::<String>()
+            ),
         };
         let mut parts = text.split(';');
         let (Some(digest), Some(size), Some(offset), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -78,7 +81,12 @@ impl Assembler {
     /// An assembler for wholes of up to `bytes_max` bytes, at most `wholes_max` of them unfinished at a time. When one
     /// more begins, the one that was left alone longest is forgotten; its sender starts again.
     pub fn new(bytes_max: u64, wholes_max: usize) -> Self {
-        Self { bytes_max, wholes_max: wholes_max.max(1), wholes: BTreeMap::new(), clock: 0 }
+        Self {
+            bytes_max,
+            wholes_max: wholes_max.max(1),
+            wholes: BTreeMap::new(),
+            clock: 0,
+        }
     }
 
     /// Takes in one chunk.
@@ -92,7 +100,11 @@ impl Assembler {
         }
         self.clock += 1;
         if !self.wholes.contains_key(&chunk.digest) && self.wholes.len() >= self.wholes_max {
-            let oldest = self.wholes.iter().min_by_key(|(_, w)| w.touched).map(|(digest, _)| *digest);
+            let oldest = self
+                .wholes
+                .iter()
+                .min_by_key(|(_, w)| w.touched)
+                .map(|(digest, _)| *digest);
             if let Some(oldest) = oldest {
                 self.wholes.remove(&oldest);
             }
@@ -130,7 +142,11 @@ mod tests {
     use super::*;
 
     fn chunk(whole: &[u8], offset: u64) -> Chunk {
-        Chunk { digest: Digest::of(whole), size: whole.len() as u64, offset }
+        Chunk {
+            digest: Digest::of(whole),
+            size: whole.len() as u64,
+            offset,
+        }
     }
 
     #[test]
@@ -140,7 +156,10 @@ mod tests {
         assert_eq!(assembler.take(chunk(whole, 0), b"0123").unwrap(), Taken::Next(4));
         assert_eq!(assembler.take(chunk(whole, 0), b"0123").unwrap(), Taken::Next(4));
         assert_eq!(assembler.take(chunk(whole, 8), b"89").unwrap(), Taken::Next(4));
-        assert_eq!(assembler.take(chunk(whole, 4), b"456789").unwrap(), Taken::Whole(whole.to_vec()));
+        assert_eq!(
+            assembler.take(chunk(whole, 4), b"456789").unwrap(),
+            Taken::Whole(whole.to_vec())
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let hex = text.strip_prefix("sha256:").ok_or_else(|| DigestError(text.chars().take(80).collect()))?;
+        let hex = text
+            .strip_prefix("sha256:")
+            .ok_or_else(|| DigestError(text.chars().take(80).collect()))?;
         Self::from_hex(hex)
     }
 }

@@ -63,17 +63,35 @@ pub struct Envelope<'a> {
 /// Wraps a payload and signs it.
 pub fn seal(kind: Kind, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>, ProtocolError> {
     let signature = key.sign(&signed_bytes(kind, payload))?;
-    write(Header { v: VERSION, kind, key_id: Some(key.public()), sig: Some(BASE64.encode(signature)) }, payload)
+    write(
+        Header {
+            v: VERSION,
+            kind,
+            key_id: Some(key.public()),
+            sig: Some(BASE64.encode(signature)),
+        },
+        payload,
+    )
 }
 
 /// Wraps a payload without a signature; only API requests may come so, and only where the scheduler allows it.
 pub fn wrap_unsigned(kind: Kind, payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
-    write(Header { v: VERSION, kind, key_id: None, sig: None }, payload)
+    write(
+        Header {
+            v: VERSION,
+            kind,
+            key_id: None,
+            sig: None,
+        },
+        payload,
+    )
 }
 
 fn write(header: Header, payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
-    let mut bytes =
-        serde_json::to_vec(&header).map_err(|source| ProtocolError::Json { what: "envelope header", source })?;
+    let mut bytes = serde_json::to_vec(&header).map_err(|source| ProtocolError::Json {
+        what: "envelope header",
+        source,
+    })?;
     bytes.reserve(payload.len() + 1);
     bytes.push(b'\n');
     bytes.extend_from_slice(payload);
@@ -90,16 +108,25 @@ fn signed_bytes(kind: Kind, payload: &[u8]) -> Vec<u8> {
 
 /// Reads an envelope without trusting it.
 pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, ProtocolError> {
-    let frame = |why: &str| ProtocolError::Frame { what: "envelope", why: why.to_owned() };
+    let frame = |why: &str| ProtocolError::Frame {
+        what: "envelope",
+        why: why.to_owned(),
+    };
     let end = bytes
         .iter()
         .take(HEADER_BYTES_MAX)
         .position(|b| *b == b'\n')
         .ok_or_else(|| frame("no header line ends within its first 1024 bytes"))?;
-    let header: Header = serde_json::from_slice(&bytes[..end])
-        .map_err(|source| ProtocolError::Json { what: "envelope header", source })?;
+    let header: Header = serde_json::from_slice(&bytes[..end]).map_err(|source| ProtocolError::Json {
+        what: "envelope header",
+        source,
+    })?;
     if header.v != VERSION {
-        return Err(ProtocolError::Version { what: "envelope", found: header.v, known: VERSION });
+        return Err(ProtocolError::Version {
+            what: "envelope",
+            found: header.v,
+            known: VERSION,
+        });
     }
     let signature = match &header.sig {
         Some(text) => BASE64.decode(text).map_err(|_| frame("the signature is not base64"))?,
@@ -108,7 +135,12 @@ pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, ProtocolError> {
     if header.key_id.is_some() != header.sig.is_some() {
         return Err(frame("a key id and a signature come together or not at all"));
     }
-    Ok(Envelope { kind: header.kind, key_id: header.key_id, signature, payload: &bytes[end + 1..] })
+    Ok(Envelope {
+        kind: header.kind,
+        key_id: header.key_id,
+        signature,
+        payload: &bytes[end + 1..],
+    })
 }
 
 impl<'a> Envelope<'a> {
@@ -116,7 +148,9 @@ impl<'a> Envelope<'a> {
     pub fn verified(&self, kind: Kind, trusted: &[String]) -> Result<&'a [u8], ProtocolError> {
         let key_id = self.key_id.as_deref().unwrap_or("none");
         if self.kind != kind || !trusted.iter().any(|key| key == key_id) {
-            return Err(ProtocolError::Signature { key_id: key_id.to_owned() });
+            return Err(ProtocolError::Signature {
+                key_id: key_id.to_owned(),
+            });
         }
         sign::verify(key_id, &signed_bytes(kind, self.payload), &self.signature)?;
         Ok(self.payload)
@@ -126,7 +160,9 @@ impl<'a> Envelope<'a> {
     pub fn self_signed(&self, kind: Kind) -> Result<(&'a [u8], &str), ProtocolError> {
         let key_id = self.key_id.as_deref().unwrap_or("none");
         if self.kind != kind {
-            return Err(ProtocolError::Signature { key_id: key_id.to_owned() });
+            return Err(ProtocolError::Signature {
+                key_id: key_id.to_owned(),
+            });
         }
         sign::verify(key_id, &signed_bytes(kind, self.payload), &self.signature)?;
         Ok((self.payload, key_id))
@@ -152,7 +188,10 @@ mod tests {
         let (key, other) = (SigningKey::generate(), SigningKey::generate());
         let sealed = seal(Kind::Spec, b"{\"a\":1}", &key).unwrap();
         let envelope = open(&sealed).unwrap();
-        assert_eq!(envelope.verified(Kind::Spec, &[other.public(), key.public()]).unwrap(), b"{\"a\":1}");
+        assert_eq!(
+            envelope.verified(Kind::Spec, &[other.public(), key.public()]).unwrap(),
+            b"{\"a\":1}"
+        );
         assert!(envelope.verified(Kind::Hello, &[key.public()]).is_err());
         assert!(envelope.verified(Kind::Spec, &[other.public()]).is_err());
     }
@@ -179,7 +218,13 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_without_a_panic() {
-        for bad in [&b""[..], b"\n", b"{}\n", b"{\"v\":9,\"kind\":\"spec\"}\n", &[0xff; 4096]] {
+        for bad in [
+            &b""[..],
+            b"\n",
+            b"{}\n",
+            b"{\"v\":9,\"kind\":\"spec\"}\n",
+            &[0xff; 4096],
+        ] {
             assert!(open(bad).is_err());
         }
     }

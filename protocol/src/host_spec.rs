@@ -88,7 +88,10 @@ pub struct Unit {
 impl Unit {
     /// The unit's id.
     pub fn id(&self) -> UnitId {
-        UnitId { workload: self.workload.clone(), generation: self.generation }
+        UnitId {
+            workload: self.workload.clone(),
+            generation: self.generation,
+        }
     }
 }
 
@@ -237,9 +240,11 @@ impl CapabilityOffer {
         match self {
             // A listener meets no import: it calls exports.
             Self::Http { .. } => &[],
-            Self::KeyvalueMemory { .. } => {
-                &["wasi:keyvalue/store@0.2.0-draft", "wasi:keyvalue/atomics@0.2.0-draft", "wasi:keyvalue/batch@0.2.0-draft"]
-            }
+            Self::KeyvalueMemory { .. } => &[
+                "wasi:keyvalue/store@0.2.0-draft",
+                "wasi:keyvalue/atomics@0.2.0-draft",
+                "wasi:keyvalue/batch@0.2.0-draft",
+            ],
             Self::Config {} => &["wasi:config/store@0.2.0-rc.1"],
             Self::Logging {} => &["wasi:logging/logging@0.1.0-draft"],
         }

@@ -132,7 +132,13 @@ impl HostId {
         let mapped: String = hostname
             .chars()
             .map(|c| c.to_ascii_lowercase())
-            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+            .map(|c| {
+                if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .take(NAME_BYTES_MAX)
             .collect();
         Self::parse(mapped.trim_matches('-'))
@@ -171,10 +177,14 @@ impl ObjectId {
     /// Reads `namespace/name`, or a bare `name` of the default namespace.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         match text.split_once('/') {
-            Some((namespace, name)) => {
-                Ok(Self { namespace: Namespace::parse(namespace)?, name: ObjectName::parse(name)? })
-            }
-            None => Ok(Self { namespace: Namespace::fallback(), name: ObjectName::parse(text)? }),
+            Some((namespace, name)) => Ok(Self {
+                namespace: Namespace::parse(namespace)?,
+                name: ObjectName::parse(name)?,
+            }),
+            None => Ok(Self {
+                namespace: Namespace::fallback(),
+                name: ObjectName::parse(text)?,
+            }),
         }
     }
 }
@@ -306,7 +316,10 @@ mod tests {
 
     #[test]
     fn hostnames_become_host_ids() {
-        assert_eq!(HostId::from_hostname("Edge_01.example.COM").unwrap().as_str(), "edge-01-example-com");
+        assert_eq!(
+            HostId::from_hostname("Edge_01.example.COM").unwrap().as_str(),
+            "edge-01-example-com"
+        );
         assert!(HostId::from_hostname("...").is_err());
     }
 

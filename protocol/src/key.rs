@@ -43,7 +43,10 @@ impl Key {
         let (family, rest) = text.split_once('.')?;
         let object = || {
             let (namespace, name) = rest.split_once('.')?;
-            Some(ObjectId::new(Namespace::parse(namespace).ok()?, ObjectName::parse(name).ok()?))
+            Some(ObjectId::new(
+                Namespace::parse(namespace).ok()?,
+                ObjectName::parse(name).ok()?,
+            ))
         };
         match family {
             "workload" => object().map(Self::Workload),
@@ -88,7 +91,16 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_nobodys() {
-        for text in ["", "workload", "workload.a", "workload.a.b.c", "head", "audit.3", "tmpl.12", "host.A"] {
+        for text in [
+            "",
+            "workload",
+            "workload.a",
+            "workload.a.b.c",
+            "head",
+            "audit.3",
+            "tmpl.12",
+            "host.A",
+        ] {
             assert_eq!(Key::parse(text), None, "{text}");
         }
     }

@@ -309,7 +309,11 @@ impl PlaceRecord {
 
     /// Replicas of one generation on all hosts.
     pub fn count_of(&self, generation: Generation) -> u32 {
-        self.sets.iter().filter(|s| s.generation == generation).flat_map(|s| s.hosts.values()).sum()
+        self.sets
+            .iter()
+            .filter(|s| s.generation == generation)
+            .flat_map(|s| s.hosts.values())
+            .sum()
     }
 }
 

@@ -76,18 +76,42 @@ impl fmt::Display for Rejection {
             Self::Draining => f.write_str("draining"),
             Self::Leaving => f.write_str("leaving"),
             Self::PlatformConflict { what } => write!(f, "two platforms clash over {what}"),
-            Self::Label { label, wanted, found: Some(found) } => write!(f, "label {label} is {found}, needs {wanted}"),
-            Self::Label { label, wanted, found: None } => write!(f, "label {label} is missing, needs {wanted}"),
+            Self::Label {
+                label,
+                wanted,
+                found: Some(found),
+            } => write!(f, "label {label} is {found}, needs {wanted}"),
+            Self::Label {
+                label,
+                wanted,
+                found: None,
+            } => write!(f, "label {label} is missing, needs {wanted}"),
             Self::CapabilityMissing { capability } => write!(f, "no platform lends it capability {capability}"),
             Self::FeatureMissing { features } => {
                 let names: Vec<&str> = features.iter().map(String::as_str).collect();
                 write!(f, "agent lacks {}", names.join(", "))
             }
-            Self::InstanceMemory { wanted_bytes, max_bytes } => {
-                write!(f, "an instance has at most {} of memory, needs {}", Bytes(*max_bytes), Bytes(*wanted_bytes))
+            Self::InstanceMemory {
+                wanted_bytes,
+                max_bytes,
+            } => {
+                write!(
+                    f,
+                    "an instance has at most {} of memory, needs {}",
+                    Bytes(*max_bytes),
+                    Bytes(*wanted_bytes)
+                )
             }
-            Self::Memory { needed_bytes, free_bytes } => {
-                write!(f, "{} of memory free, a replica needs {}", Bytes(*free_bytes), Bytes(*needed_bytes))
+            Self::Memory {
+                needed_bytes,
+                free_bytes,
+            } => {
+                write!(
+                    f,
+                    "{} of memory free, a replica needs {}",
+                    Bytes(*free_bytes),
+                    Bytes(*needed_bytes)
+                )
             }
             Self::Slots { slots } => write!(f, "all {slots} replica slots are taken"),
             Self::AlreadyThere => f.write_str("already runs it"),
@@ -147,7 +171,11 @@ impl fmt::Display for WaitingOn {
             }
             Self::Units { starting } => write!(f, "{starting} placed and not ready yet"),
             Self::Partition { zone, hosts } => {
-                write!(f, "zone {zone} lost {} hosts at once and counts as cut off", hosts.len())
+                write!(
+                    f,
+                    "zone {zone} lost {} hosts at once and counts as cut off",
+                    hosts.len()
+                )
             }
         }
     }
@@ -188,7 +216,7 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("Gi", 1u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
         match units.iter().find(|(_, size)| self.0 >= *size) {
-            Some((unit, size)) if self.0 % size == 0 => f.pad(&format!("{}{unit}", self.0 / size)),
+            Some((unit, size)) if self.0.is_multiple_of(*size) => f.pad(&format!("{}{unit}", self.0 / size)),
             Some((unit, size)) => f.pad(&format!("{:.1}{unit}", self.0 as f64 / *size as f64)),
             None => f.pad(&format!("{}B", self.0)),
         }

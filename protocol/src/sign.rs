@@ -16,7 +16,9 @@ impl SigningKey {
 
     /// Reads a seed (`SU…`), as `nk` and our own tools write it.
     pub fn from_seed(seed: &str) -> Result<Self, ProtocolError> {
-        KeyPair::from_seed(seed.trim()).map(Self).map_err(|e| ProtocolError::Key(e.to_string()))
+        KeyPair::from_seed(seed.trim())
+            .map(Self)
+            .map_err(|e| ProtocolError::Key(e.to_string()))
     }
 
     /// The seed: the secret half. Only for writing it to a file that its owner alone can read.
@@ -44,5 +46,7 @@ impl fmt::Debug for SigningKey {
 /// Checks a signature by the key whose public half is `public`.
 pub fn verify(public: &str, bytes: &[u8], signature: &[u8]) -> Result<(), ProtocolError> {
     let key = KeyPair::from_public_key(public).map_err(|e| ProtocolError::Key(e.to_string()))?;
-    key.verify(bytes, signature).map_err(|_| ProtocolError::Signature { key_id: public.to_owned() })
+    key.verify(bytes, signature).map_err(|_| ProtocolError::Signature {
+        key_id: public.to_owned(),
+    })
 }

@@ -49,7 +49,9 @@ impl HostVerb {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Spec, Self::Hello, Self::Report, Self::Logs].into_iter().find(|v| v.as_str() == text)
+        [Self::Spec, Self::Hello, Self::Report, Self::Logs]
+            .into_iter()
+            .find(|v| v.as_str() == text)
     }
 }
 
@@ -151,7 +153,15 @@ mod tests {
 
     #[test]
     fn foreign_subjects_are_not_ours() {
-        for text in ["", "heddle", "heddle.v1", "heddle.v1.eu.hb", "heddle.v1.eu.hb.h.x", "heddle.v2.eu.hb.h", "heddle.v1.eu.h.x.nope"] {
+        for text in [
+            "",
+            "heddle",
+            "heddle.v1",
+            "heddle.v1.eu.hb",
+            "heddle.v1.eu.hb.h.x",
+            "heddle.v2.eu.hb.h",
+            "heddle.v1.eu.h.x.nope",
+        ] {
             assert_eq!(Subject::parse(text), None, "{text}");
         }
     }

@@ -1,7 +1,15 @@
 //! Names of WIT interfaces, and which of them every agent offers.
 
 /// The packages of WASI that an agent always offers whole (D23). Grants (folders, addresses) are none by default.
-const ALWAYS: &[&str] = &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+const ALWAYS: &[&str] = &[
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:filesystem",
+    "wasi:http",
+    "wasi:io",
+    "wasi:random",
+    "wasi:sockets",
+];
 
 /// An interface's name in parts: `wasi:keyvalue/store@0.2.0-draft`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +43,9 @@ pub fn parse(text: &str) -> Option<Interface<'_>> {
 /// Whether every agent meets this import by itself: an interface of WASI 0.2 or 0.3.
 pub fn is_always_offered(interface: &str) -> bool {
     parse(interface).is_some_and(|i| {
-        ALWAYS.contains(&i.package) && i.version.is_some_and(|v| v.starts_with("0.2.") || v.starts_with("0.3."))
+        ALWAYS.contains(&i.package)
+            && i.version
+                .is_some_and(|v| v.starts_with("0.2.") || v.starts_with("0.3."))
     })
 }
 
@@ -54,7 +64,10 @@ mod tests {
     #[test]
     fn interfaces_are_taken_apart() {
         let i = parse("wasi:keyvalue/store@0.2.0-draft").unwrap();
-        assert_eq!((i.package, i.name, i.version), ("wasi:keyvalue", "store", Some("0.2.0-draft")));
+        assert_eq!(
+            (i.package, i.name, i.version),
+            ("wasi:keyvalue", "store", Some("0.2.0-draft"))
+        );
         for bad in ["store", "wasi:keyvalue", "wasi/store", ":a/b", "a:b/", "a:b/c@x"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
@@ -71,7 +84,10 @@ mod tests {
     #[test]
     fn a_link_without_a_version_names_any_version() {
         assert!(link_names("wasi:keyvalue/store", "wasi:keyvalue/store@0.2.0-draft"));
-        assert!(!link_names("wasi:keyvalue/store@0.2.0", "wasi:keyvalue/store@0.2.0-draft"));
+        assert!(!link_names(
+            "wasi:keyvalue/store@0.2.0",
+            "wasi:keyvalue/store@0.2.0-draft"
+        ));
         assert!(!link_names("wasi:keyvalue/sto", "wasi:keyvalue/store@0.2.0-draft"));
     }
 }

@@ -60,7 +60,11 @@ pub async fn request(
             }
             Err(e) => return Err(e),
         };
-        let next = reply.headers.as_ref().and_then(|h| h.get(NEXT_HEADER)).map(|v| v.as_str().parse::<u64>());
+        let next = reply
+            .headers
+            .as_ref()
+            .and_then(|h| h.get(NEXT_HEADER))
+            .map(|v| v.as_str().parse::<u64>());
         match next {
             None => return Ok(reply),
             Some(Ok(next)) if next < size => {
@@ -68,13 +72,22 @@ pub async fn request(
                 attempts = if next > offset { 0 } else { attempts + 1 };
                 if attempts > ATTEMPTS_MAX {
                     let why = format!("the receiver stays at byte {next} of {size}");
-                    return Err(RequestError::NoReply { subject: subject.to_owned(), why });
+                    return Err(RequestError::NoReply {
+                        subject: subject.to_owned(),
+                        why,
+                    });
                 }
                 offset = next;
             }
             Some(_) => {
-                let source = ProtocolError::Frame { what: "chunk reply", why: "no offset within the message".into() };
-                return Err(RequestError::Reply { subject: subject.to_owned(), source });
+                let source = ProtocolError::Frame {
+                    what: "chunk reply",
+                    why: "no offset within the message".into(),
+                };
+                return Err(RequestError::Reply {
+                    subject: subject.to_owned(),
+                    source,
+                });
             }
         }
     }
@@ -94,13 +107,20 @@ async fn ask(
         headers.insert(HEADER, chunk);
         request = request.headers(headers);
     }
-    client.send_request(subject.to_owned(), request).await.map_err(|e| match e.kind() {
-        RequestErrorKind::NoResponders => RequestError::NoResponders(subject.to_owned()),
-        RequestErrorKind::TimedOut => {
-            RequestError::NoReply { subject: subject.to_owned(), why: format!("nothing within {timeout:?}") }
-        }
-        _ => RequestError::NoReply { subject: subject.to_owned(), why: e.to_string() },
-    })
+    client
+        .send_request(subject.to_owned(), request)
+        .await
+        .map_err(|e| match e.kind() {
+            RequestErrorKind::NoResponders => RequestError::NoResponders(subject.to_owned()),
+            RequestErrorKind::TimedOut => RequestError::NoReply {
+                subject: subject.to_owned(),
+                why: format!("nothing within {timeout:?}"),
+            },
+            _ => RequestError::NoReply {
+                subject: subject.to_owned(),
+                why: e.to_string(),
+            },
+        })
 }
 
 /// What came of a message.

@@ -70,7 +70,10 @@ impl Client {
     /// Connects to NATS.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
         let link = connect::connect(&options.connect).await?;
-        Ok(Self { link, options: Arc::new(options) })
+        Ok(Self {
+            link,
+            options: Arc::new(options),
+        })
     }
 
     /// The NATS connection.
@@ -90,7 +93,13 @@ impl Client {
         body: &V,
         attachment: &[u8],
     ) -> Result<(V::Answer, Bytes), ClientError> {
-        self.ask_as(&RequestId::new(uuid::Uuid::now_v7().to_string()), namespace, body, attachment).await
+        self.ask_as(
+            &RequestId::new(uuid::Uuid::now_v7().to_string()),
+            namespace,
+            body,
+            attachment,
+        )
+        .await
     }
 
     /// Asks with a request id that the caller chose: asked again, it has one effect.
@@ -101,10 +110,16 @@ impl Client {
         body: &V,
         attachment: &[u8],
     ) -> Result<(V::Answer, Bytes), ClientError> {
-        let body = serde_json::to_value(body)
-            .map_err(|source| ProtocolError::Json { what: "request body", source })?;
-        let request =
-            Request { v: api::VERSION, request_id: request_id.clone(), actor: self.options.actor.clone(), body };
+        let body = serde_json::to_value(body).map_err(|source| ProtocolError::Json {
+            what: "request body",
+            source,
+        })?;
+        let request = Request {
+            v: api::VERSION,
+            request_id: request_id.clone(),
+            actor: self.options.actor.clone(),
+            body,
+        };
         let payload = api::join("request", &request, attachment)?;
         let sealed = match &self.options.signer {
             Some(key) => envelope::seal(Kind::Api, &payload, key)?,
@@ -113,16 +128,21 @@ impl Client {
         let subject = Subject::Api(self.options.realm.clone(), namespace.clone(), V::NAME.to_owned()).to_string();
         let reply = self.deliver::<V>(request_id, &subject, sealed.into()).await?;
         let (response, _): (Response, _) = api::split("response", &reply.payload)?;
-        let head_end = reply.payload.iter().position(|b| *b == b'\n').map_or(reply.payload.len(), |end| end + 1);
+        let head_end = reply
+            .payload
+            .iter()
+            .position(|b| *b == b'\n')
+            .map_or(reply.payload.len(), |end| end + 1);
         match (response.ok, response.error) {
             (Some(ok), None) => {
-                let answer = serde_json::from_value(ok)
-                    .map_err(|source| ProtocolError::Json { what: "answer", source })?;
+                let answer =
+                    serde_json::from_value(ok).map_err(|source| ProtocolError::Json { what: "answer", source })?;
                 Ok((answer, reply.payload.slice(head_end..)))
             }
-            (_, Some(error)) if error.code == api::ErrorCode::Unknown => {
-                Err(ClientError::Unknown { request_id: request_id.clone(), why: error.message })
-            }
+            (_, Some(error)) if error.code == api::ErrorCode::Unknown => Err(ClientError::Unknown {
+                request_id: request_id.clone(),
+                why: error.message,
+            }),
             (_, Some(error)) => Err(ClientError::Api(error)),
             (None, None) => Err(ProtocolError::Frame {
                 what: "response",
@@ -142,7 +162,11 @@ impl Client {
         let started = Instant::now();
         let (mut pause, mut may_have_landed) = (Duration::from_millis(50), false);
         loop {
-            let left = self.options.patience.saturating_sub(started.elapsed()).max(Duration::from_millis(100));
+            let left = self
+                .options
+                .patience
+                .saturating_sub(started.elapsed())
+                .max(Duration::from_millis(100));
             let error = match chunk::request(&self.link.client, subject, payload.clone(), left).await {
                 Ok(reply) => return Ok(reply),
                 Err(RequestError::NoResponders(_)) => "no scheduler listens; is one running?".to_owned(),
@@ -153,8 +177,14 @@ impl Client {
             };
             if started.elapsed() + pause >= self.options.patience {
                 return Err(match V::WRITES && may_have_landed {
-                    true => ClientError::Unknown { request_id: request_id.clone(), why: error },
-                    false => ClientError::Unreachable { realm: self.options.realm.clone(), why: error },
+                    true => ClientError::Unknown {
+                        request_id: request_id.clone(),
+                        why: error,
+                    },
+                    false => ClientError::Unreachable {
+                        realm: self.options.realm.clone(),
+                        why: error,
+                    },
                 });
             }
             tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;

@@ -100,11 +100,14 @@ pub async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
             }
         });
     if let Some(path) = &options.credentials {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConnectError::Credentials { path: path.clone(), source })?;
-        nats = nats
-            .credentials(&text)
-            .map_err(|source| ConnectError::Credentials { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConnectError::Credentials {
+            path: path.clone(),
+            source,
+        })?;
+        nats = nats.credentials(&text).map_err(|source| ConnectError::Credentials {
+            path: path.clone(),
+            source,
+        })?;
     }
     if let Some(prefix) = &options.inbox_prefix {
         nats = nats.custom_inbox_prefix(prefix);
@@ -113,10 +116,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
         nats = nats.retry_on_initial_connect();
     }
     let urls: Vec<String> = options.url.split(',').map(|u| u.trim().to_owned()).collect();
-    let client = nats
-        .connect(urls)
-        .await
-        .map_err(|source| ConnectError::Connect { url: options.url.clone(), source })?;
+    let client = nats.connect(urls).await.map_err(|source| ConnectError::Connect {
+        url: options.url.clone(),
+        source,
+    })?;
     Ok(Link { client, state })
 }
 
@@ -126,7 +129,9 @@ fn reconnect_pause(attempts: usize) -> Duration {
         return Duration::from_millis(rand::rng().random_range(0..50));
     }
     let doubled = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(10) as u32);
-    doubled.min(RECONNECT_PAUSE_MAX).mul_f64(rand::rng().random_range(0.5..1.0))
+    doubled
+        .min(RECONNECT_PAUSE_MAX)
+        .mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
 fn note(sender: &watch::Sender<LinkState>, event: &async_nats::Event) {

@@ -51,16 +51,14 @@ pub fn read_spec(payload: &[u8]) -> Result<ReadSpec, SpecRefusal> {
     let unreadable = |e: serde_json::Error| SpecRefusal::Unreadable(e.to_string());
     let spec: HostSpec = serde_json::from_slice(payload).map_err(unreadable)?;
     let raw: Body<'_> = serde_json::from_slice(payload).map_err(unreadable)?;
-    Ok(ReadSpec { spec, body_digest: Digest::of(raw.body.get().as_bytes()) })
+    Ok(ReadSpec {
+        spec,
+        body_digest: Digest::of(raw.body.get().as_bytes()),
+    })
 }
 
 /// Decides whether to take a spec whose signature is good.
-pub fn accept(
-    me: &Identity,
-    held: Option<Accepted>,
-    sender: Sender,
-    read: &ReadSpec,
-) -> Result<Accepted, SpecRefusal> {
+pub fn accept(me: &Identity, held: Option<Accepted>, sender: Sender, read: &ReadSpec) -> Result<Accepted, SpecRefusal> {
     let spec = &read.spec;
     if spec.realm != me.realm {
         return Err(SpecRefusal::OtherRealm(spec.realm.to_string()));
@@ -74,7 +72,10 @@ pub fn accept(
     if spec.body_digest != read.body_digest {
         return Err(SpecRefusal::DigestMismatch);
     }
-    let offered = Accepted { version: spec.version, digest: spec.body_digest };
+    let offered = Accepted {
+        version: spec.version,
+        digest: spec.body_digest,
+    };
     match held {
         // Sent again because our answer was lost: the same answer again.
         Some(held) if held == offered => Ok(offered),
@@ -116,7 +117,10 @@ mod tests {
     }
 
     fn held(epoch: u64, n: u64) -> Option<Accepted> {
-        Some(Accepted { version: Version { epoch, n }, digest: HostSpecBody::default().digest().unwrap() })
+        Some(Accepted {
+            version: Version { epoch, n },
+            digest: HostSpecBody::default().digest().unwrap(),
+        })
     }
 
     #[test]
@@ -144,7 +148,10 @@ mod tests {
 
     #[test]
     fn a_different_spec_of_the_held_version_is_refused() {
-        let held = Some(Accepted { version: Version { epoch: 3, n: 7 }, digest: Digest::of(b"another body") });
+        let held = Some(Accepted {
+            version: Version { epoch: 3, n: 7 },
+            digest: Digest::of(b"another body"),
+        });
         let refusal = accept(&me(), held, Sender::Network, &read(&spec(3, 7))).unwrap_err();
         assert_eq!(refusal, SpecRefusal::Older("3.7".into()));
     }
@@ -156,9 +163,18 @@ mod tests {
             change(&mut spec);
             accept(&me(), None, Sender::Network, &read(&spec)).unwrap_err()
         };
-        assert_eq!(other(|s| s.realm = Realm::parse("us").unwrap()), SpecRefusal::OtherRealm("us".into()));
-        assert_eq!(other(|s| s.host = HostId::parse("h-2").unwrap()), SpecRefusal::OtherHost("h-2".into()));
-        assert_eq!(other(|s| s.boot_id = BootId::new("boot-1")), SpecRefusal::OtherBoot("boot-1".into()));
+        assert_eq!(
+            other(|s| s.realm = Realm::parse("us").unwrap()),
+            SpecRefusal::OtherRealm("us".into())
+        );
+        assert_eq!(
+            other(|s| s.host = HostId::parse("h-2").unwrap()),
+            SpecRefusal::OtherHost("h-2".into())
+        );
+        assert_eq!(
+            other(|s| s.boot_id = BootId::new("boot-1")),
+            SpecRefusal::OtherBoot("boot-1".into())
+        );
         assert_eq!(other(|s| s.body_digest = Digest::of(b"x")), SpecRefusal::DigestMismatch);
     }
 
@@ -176,9 +192,19 @@ mod tests {
         let (realm_key, forger) = (SigningKey::generate(), SigningKey::generate());
         let payload = serde_json::to_vec(&spec(9, 9)).unwrap();
         let forged = seal(Kind::Spec, &payload, &forger).unwrap();
-        assert!(open(&forged).unwrap().verified(Kind::Spec, &[realm_key.public()]).is_err());
+        assert!(
+            open(&forged)
+                .unwrap()
+                .verified(Kind::Spec, &[realm_key.public()])
+                .is_err()
+        );
         let hello = seal(Kind::Hello, &payload, &realm_key).unwrap();
-        assert!(open(&hello).unwrap().verified(Kind::Spec, &[realm_key.public()]).is_err());
+        assert!(
+            open(&hello)
+                .unwrap()
+                .verified(Kind::Spec, &[realm_key.public()])
+                .is_err()
+        );
     }
 
     #[test]

@@ -57,14 +57,29 @@ impl Capabilities {
     }
 
     pub(crate) fn begin(&mut self, name: &CapabilityName, offer: &CapabilityOffer) {
-        let attempts = self.0.get(name).filter(|held| held.offer == *offer).map_or(0, |held| held.attempts);
-        let setting = Capability { offer: offer.clone(), phase: CapabilityPhase::Setting, attempts };
+        let attempts = self
+            .0
+            .get(name)
+            .filter(|held| held.offer == *offer)
+            .map_or(0, |held| held.attempts);
+        let setting = Capability {
+            offer: offer.clone(),
+            phase: CapabilityPhase::Setting,
+            attempts,
+        };
         self.0.insert(name.clone(), setting);
     }
 
     pub(crate) fn refuse(&mut self, name: &CapabilityName, offer: &CapabilityOffer, reason: String) {
         let phase = CapabilityPhase::Failed { reason, retry_at: None };
-        self.0.insert(name.clone(), Capability { offer: offer.clone(), phase, attempts: 0 });
+        self.0.insert(
+            name.clone(),
+            Capability {
+                offer: offer.clone(),
+                phase,
+                attempts: 0,
+            },
+        );
     }
 
     pub(crate) fn apply_set(&mut self, name: &CapabilityName, offer: &CapabilityOffer, bound: Option<String>) {
@@ -103,6 +118,8 @@ impl Capabilities {
     }
 
     fn awaited(&mut self, name: &CapabilityName, offer: &CapabilityOffer) -> Option<&mut Capability> {
-        self.0.get_mut(name).filter(|held| held.offer == *offer && held.phase == CapabilityPhase::Setting)
+        self.0
+            .get_mut(name)
+            .filter(|held| held.offer == *offer && held.phase == CapabilityPhase::Setting)
     }
 }

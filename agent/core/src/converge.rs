@@ -35,7 +35,11 @@ fn spec_of(units: &[(u8, u8)]) -> Spec {
         }
         seen.push(*unit);
         // Three workloads of two generations each.
-        spec.unit(["a", "b", "c"][usize::from(unit / 2)], u64::from(unit % 2) + 1, u32::from(*count))
+        spec.unit(
+            ["a", "b", "c"][usize::from(unit / 2)],
+            u64::from(unit % 2) + 1,
+            u32::from(*count),
+        )
     })
 }
 

@@ -10,13 +10,13 @@ mod accept;
 mod action;
 mod backoff;
 mod capability;
+#[cfg(test)]
+mod converge;
 mod fact;
 mod phase;
 mod reconcile;
 mod report;
 mod running;
-#[cfg(test)]
-mod converge;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]

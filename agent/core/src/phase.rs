@@ -70,25 +70,37 @@ pub fn next(phase: UnitPhase, fact: UnitFact) -> (Next, &'static str) {
     use UnitFact as F;
     use UnitPhase as P;
     match (phase, fact) {
-        (P::Fetching | P::Compiling | P::Starting, F::FoundUnfit) => {
-            (Next::To(P::Refused), "trying again would end the same way, so the reason is reported and others go on")
-        }
+        (P::Fetching | P::Compiling | P::Starting, F::FoundUnfit) => (
+            Next::To(P::Refused),
+            "trying again would end the same way, so the reason is reported and others go on",
+        ),
         (P::Fetching, F::ArtifactsFetched) => (Next::To(P::Compiling), "the bytes are here and have their digests"),
-        (P::Compiling, F::ArtifactLost) => {
-            (Next::To(P::Fetching), "the cache may be deleted at any time; what it lost is fetched again")
+        (P::Compiling, F::ArtifactLost) => (
+            Next::To(P::Fetching),
+            "the cache may be deleted at any time; what it lost is fetched again",
+        ),
+        (P::Compiling, F::ComponentsCompiled) => {
+            (Next::To(P::Starting), "the code is here; it can be linked and tried")
         }
-        (P::Compiling, F::ComponentsCompiled) => (Next::To(P::Starting), "the code is here; it can be linked and tried"),
-        (P::Starting, F::Prepared) => (Next::To(P::Ready), "its first instance came up; its routes are switched to it"),
-        (P::Fetching | P::Compiling | P::Starting, F::AttemptFailed) => {
-            (Next::To(P::Failed), "the cause may pass, so it is tried again after a pause of its own")
-        }
-        (P::Failed, F::PauseEnded) => {
-            (Next::To(P::Fetching), "each attempt begins anew; what is still here is found at once")
-        }
+        (P::Starting, F::Prepared) => (
+            Next::To(P::Ready),
+            "its first instance came up; its routes are switched to it",
+        ),
+        (P::Fetching | P::Compiling | P::Starting, F::AttemptFailed) => (
+            Next::To(P::Failed),
+            "the cause may pass, so it is tried again after a pause of its own",
+        ),
+        (P::Failed, F::PauseEnded) => (
+            Next::To(P::Fetching),
+            "each attempt begins anew; what is still here is found at once",
+        ),
         (P::Fetching | P::Compiling | P::Starting | P::Failed | P::Refused, F::Unwanted) => {
             (Next::Gone, "it never served, so nobody waits for it")
         }
-        (P::Ready, F::Unwanted) => (Next::To(P::Draining), "its routes are gone already; its calls in flight finish"),
+        (P::Ready, F::Unwanted) => (
+            Next::To(P::Draining),
+            "its routes are gone already; its calls in flight finish",
+        ),
         (P::Draining, F::Drained) => (Next::Gone, "its last call has ended"),
         (P::Draining, F::DrainTimeEnded) => (Next::Gone, "a call that does not end cannot hold a host for ever"),
         (P::Fetching | P::Compiling, F::ArtifactsFetched | F::ComponentsCompiled | F::ArtifactLost) => {
@@ -100,7 +112,10 @@ pub fn next(phase: UnitPhase, fact: UnitFact) -> (Next, &'static str) {
         (P::Ready, F::FoundUnfit | F::AttemptFailed | F::Prepared | F::PauseEnded | F::Drained | F::DrainTimeEnded) => {
             (Next::Stays, "it serves; word of an earlier attempt changes nothing")
         }
-        (P::Draining, _) => (Next::Stays, "a run that drains is never revived: if it is wanted again, a new run begins"),
+        (P::Draining, _) => (
+            Next::Stays,
+            "a run that drains is never revived: if it is wanted again, a new run begins",
+        ),
         (P::Failed | P::Refused, _) => (Next::Stays, "word of the attempt that has ended changes nothing"),
         (P::Fetching | P::Compiling | P::Starting, F::Prepared | F::PauseEnded | F::Drained | F::DrainTimeEnded) => {
             (Next::Stays, "it has not come so far")
@@ -159,21 +174,27 @@ mod tests {
             std::fs::write(path, table()).unwrap();
         }
         let page = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(page == table(), "the page is out of date: run the tests once with HEDDLE_BLESS=1");
+        assert!(
+            page == table(),
+            "the page is out of date: run the tests once with HEDDLE_BLESS=1"
+        );
     }
 
     #[test]
     fn every_phase_ends_when_it_is_unwanted_and_drained() {
         for phase in PHASES {
             let mut phase = phase;
-            let gone = [UnitFact::Unwanted, UnitFact::DrainTimeEnded].into_iter().any(|fact| match next(phase, fact).0 {
-                Next::Gone => true,
-                Next::To(to) => {
-                    phase = to;
-                    false
-                }
-                Next::Stays => false,
-            });
+            let gone =
+                [UnitFact::Unwanted, UnitFact::DrainTimeEnded]
+                    .into_iter()
+                    .any(|fact| match next(phase, fact).0 {
+                        Next::Gone => true,
+                        Next::To(to) => {
+                            phase = to;
+                            false
+                        }
+                        Next::Stays => false,
+                    });
             assert!(gone, "{}", phase.as_str());
         }
     }

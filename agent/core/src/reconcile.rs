@@ -35,7 +35,10 @@ pub fn reconcile(spec: &HostSpecBody, running: &Running, now: Mono) -> Vec<Actio
 fn set_capabilities(spec: &HostSpecBody, running: &Running, now: Mono, actions: &mut Vec<Action>) {
     for (name, offer) in &spec.capabilities {
         if running.capabilities.must_set(name, offer, now) {
-            actions.push(Action::SetCapability { name: name.clone(), offer: offer.clone() });
+            actions.push(Action::SetCapability {
+                name: name.clone(),
+                offer: offer.clone(),
+            });
         }
     }
 }
@@ -51,12 +54,18 @@ fn fetch_and_compile(running: &Running, actions: &mut Vec<Action>) {
             let artifact = running.artifacts.get(&component.artifact);
             match (run.phase, artifact) {
                 (UnitPhase::Fetching, None) if decided.insert((component.artifact, None)) => {
-                    actions.push(Action::FetchArtifact { digest: component.artifact, bytes: component.artifact_bytes });
+                    actions.push(Action::FetchArtifact {
+                        digest: component.artifact,
+                        bytes: component.artifact_bytes,
+                    });
                 }
                 (UnitPhase::Fetching | UnitPhase::Compiling, Some(ArtifactState::Here))
                     if decided.insert((component.artifact, Some(component.wasi))) =>
                 {
-                    actions.push(Action::CompileArtifact { digest: component.artifact, wasi: component.wasi });
+                    actions.push(Action::CompileArtifact {
+                        digest: component.artifact,
+                        wasi: component.wasi,
+                    });
                 }
                 _ => {}
             }
@@ -69,10 +78,19 @@ fn prepare_and_resize(running: &Running, actions: &mut Vec<Action>) {
         match (run.phase, &run.template) {
             (UnitPhase::Starting, Some(template)) if !run.preparing && running.lacking(run).is_none() => {
                 let (unit, template) = (run.unit.clone(), template.clone());
-                actions.push(Action::PrepareUnit { run: id, unit, template, count: run.count });
+                actions.push(Action::PrepareUnit {
+                    run: id,
+                    unit,
+                    template,
+                    count: run.count,
+                });
             }
             (UnitPhase::Ready, _) if run.held_count != run.count => {
-                actions.push(Action::ResizeUnit { run: id, unit: run.unit.clone(), count: run.count });
+                actions.push(Action::ResizeUnit {
+                    run: id,
+                    unit: run.unit.clone(),
+                    count: run.count,
+                });
             }
             _ => {}
         }
@@ -99,11 +117,18 @@ fn drain_and_drop(running: &Running, now: Mono, actions: &mut Vec<Action>) {
     for (id, run) in running.runs() {
         if run.phase == UnitPhase::Draining && !run.drain_begun {
             let deadline = run.drain_deadline.unwrap_or(now);
-            actions.push(Action::DrainUnit { run: id, unit: run.unit.clone(), deadline });
+            actions.push(Action::DrainUnit {
+                run: id,
+                unit: run.unit.clone(),
+                deadline,
+            });
         }
     }
     for (run, unit) in &running.leftovers {
-        actions.push(Action::DropUnit { run: *run, unit: unit.clone() });
+        actions.push(Action::DropUnit {
+            run: *run,
+            unit: unit.clone(),
+        });
     }
 }
 
@@ -124,7 +149,9 @@ fn forget_components(running: &Running, now: Mono, actions: &mut Vec<Action>) {
         .components
         .iter()
         .filter_map(|((digest, wasi), state)| match state {
-            ComponentState::Here { idle_since: Some(since) } => Some((*since, *digest, *wasi)),
+            ComponentState::Here {
+                idle_since: Some(since),
+            } => Some((*since, *digest, *wasi)),
             _ => None,
         })
         .collect();

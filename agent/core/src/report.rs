@@ -36,7 +36,12 @@ impl Reporter {
     /// A reporter that has said nothing.
     pub fn new(boot_id: BootId) -> Self {
         let said = Said::default();
-        Self { boot_id, status_seq: 0, running_digest: running_digest(&said.units), said }
+        Self {
+            boot_id,
+            status_seq: 0,
+            running_digest: running_digest(&said.units),
+            said,
+        }
     }
 
     /// The number of the last status message.
@@ -65,9 +70,18 @@ impl Reporter {
         if now == self.said {
             return Vec::new();
         }
-        let changed = now.units.iter().filter(|(id, status)| self.said.units.get(id) != Some(status));
+        let changed = now
+            .units
+            .iter()
+            .filter(|(id, status)| self.said.units.get(id) != Some(status));
         let changed: Vec<UnitStatus> = changed.map(|(_, status)| status.clone()).collect();
-        let removed: Vec<UnitId> = self.said.units.keys().filter(|id| !now.units.contains_key(id)).cloned().collect();
+        let removed: Vec<UnitId> = self
+            .said
+            .units
+            .keys()
+            .filter(|id| !now.units.contains_key(id))
+            .cloned()
+            .collect();
         self.take(now);
         self.messages(false, changed, removed)
     }
@@ -94,7 +108,11 @@ impl Reporter {
     fn messages(&mut self, full: bool, units: Vec<UnitStatus>, removed: Vec<UnitId>) -> Vec<HostReport> {
         let mut messages = vec![self.message(full)];
         let mut bytes = 0;
-        for part in units.into_iter().map(Part::Unit).chain(removed.into_iter().map(Part::Removed)) {
+        for part in units
+            .into_iter()
+            .map(Part::Unit)
+            .chain(removed.into_iter().map(Part::Removed))
+        {
             let more = match &part {
                 Part::Unit(status) => status_bytes(status),
                 Part::Removed(unit) => unit_bytes(unit),
@@ -136,7 +154,10 @@ enum Part {
 }
 
 fn say(running: &Running, accepted: Option<Accepted>) -> Said {
-    let mut said = Said { accepted, ..Said::default() };
+    let mut said = Said {
+        accepted,
+        ..Said::default()
+    };
     // A later run of the same unit, and above all the wanted one, speaks for the unit; one that drains does so only
     // when it is the last.
     for (_, run) in running.runs() {
@@ -171,8 +192,18 @@ fn status(running: &Running, run: &Run) -> UnitStatus {
         UnitPhase::Ready => None,
         _ => run.reason.clone(),
     };
-    let count = if matches!(run.phase, UnitPhase::Ready | UnitPhase::Draining) { run.held_count } else { run.count };
-    UnitStatus { unit: run.unit.clone(), count, phase: run.phase, reason, attempts: run.attempts }
+    let count = if matches!(run.phase, UnitPhase::Ready | UnitPhase::Draining) {
+        run.held_count
+    } else {
+        run.count
+    };
+    UnitStatus {
+        unit: run.unit.clone(),
+        count,
+        phase: run.phase,
+        reason,
+        attempts: run.attempts,
+    }
 }
 
 fn status_bytes(status: &UnitStatus) -> usize {

@@ -105,7 +105,10 @@ pub struct Running {
 impl Running {
     /// A host that has nothing yet.
     pub fn new(machine: Machine) -> Self {
-        Self { machine, ..Self::default() }
+        Self {
+            machine,
+            ..Self::default()
+        }
     }
 
     /// The runs, oldest first.
@@ -139,9 +142,15 @@ impl Running {
             }
             Fact::ArtifactLost { digest, wasi } => self.apply_artifact_lost(digest, wasi, now, jitter),
             Fact::ComponentCompiled { digest, wasi } => {
-                self.components.insert((digest, wasi), ComponentState::Here { idle_since: None });
+                self.components
+                    .insert((digest, wasi), ComponentState::Here { idle_since: None });
             }
-            Fact::ComponentCompileFailed { digest, wasi, reason, for_good } => {
+            Fact::ComponentCompileFailed {
+                digest,
+                wasi,
+                reason,
+                for_good,
+            } => {
                 self.components.remove(&(digest, wasi));
                 let waiting = |run: &Run| {
                     matches!(run.phase, UnitPhase::Fetching | UnitPhase::Compiling) && uses(run, digest, Some(wasi))
@@ -158,7 +167,8 @@ impl Running {
             Fact::UnitDrained { run } => self.step(run, UnitFact::Drained, now),
             Fact::CapabilitySet { name, offer, bound } => self.capabilities.apply_set(&name, &offer, bound),
             Fact::CapabilityFailed { name, offer, reason } => {
-                self.capabilities.apply_failed(&name, &offer, short(&reason), now, jitter);
+                self.capabilities
+                    .apply_failed(&name, &offer, short(&reason), now, jitter);
             }
             Fact::LinkRestored => self.apply_link_restored(now, jitter),
             Fact::TimePassed => {}
@@ -191,13 +201,18 @@ impl Running {
 
     /// When the next pause or deadline ends: [`Fact::TimePassed`] is due then.
     pub fn wake_at(&self) -> Option<Mono> {
-        let runs = self.runs.values().filter_map(|run| run.retry_at.into_iter().chain(run.drain_deadline).min());
+        let runs = self
+            .runs
+            .values()
+            .filter_map(|run| run.retry_at.into_iter().chain(run.drain_deadline).min());
         runs.chain(self.capabilities.wake_at()).min()
     }
 
     /// Whether the spec's routes are installed with exactly these runs behind them.
     pub(crate) fn has_installed(&self, serving: &BTreeMap<UnitId, RunId>) -> bool {
-        self.installed.as_ref().is_some_and(|(routes, held)| *routes == self.routes && held == serving)
+        self.installed
+            .as_ref()
+            .is_some_and(|(routes, held)| *routes == self.routes && held == serving)
     }
 
     /// What a run needs and this host does not lend yet, with the reason if there is one.
@@ -219,19 +234,33 @@ impl Running {
         let mut needs: BTreeMap<UnitId, BTreeSet<CapabilityName>> = BTreeMap::new();
         for route in &spec.routes {
             for target in &route.targets {
-                needs.entry(target.unit.clone()).or_default().insert(route.capability.clone());
+                needs
+                    .entry(target.unit.clone())
+                    .or_default()
+                    .insert(route.capability.clone());
             }
         }
         let mut wanted = BTreeMap::new();
         for unit in &spec.units {
             let id = unit.id();
             let kept = self.wanted.get(&id).copied().filter(|run| {
-                self.runs.get(run).is_some_and(|r| r.template_digest == unit.template && r.phase != UnitPhase::Draining)
+                self.runs
+                    .get(run)
+                    .is_some_and(|r| r.template_digest == unit.template && r.phase != UnitPhase::Draining)
             });
             let run_id = kept.unwrap_or_else(|| self.begin_run(spec, &id, unit.template));
-            let bindings = spec.templates.get(&unit.template).into_iter().flat_map(|t| &t.components);
+            let bindings = spec
+                .templates
+                .get(&unit.template)
+                .into_iter()
+                .flat_map(|t| &t.components);
             let bindings = bindings.flat_map(|c| c.bindings.values()).map(|b| b.capability.clone());
-            let needs = needs.remove(&id).unwrap_or_default().into_iter().chain(bindings).collect();
+            let needs = needs
+                .remove(&id)
+                .unwrap_or_default()
+                .into_iter()
+                .chain(bindings)
+                .collect();
             self.with(run_id, |run| {
                 run.count = unit.count;
                 run.needs = needs;
@@ -257,7 +286,10 @@ impl Running {
         let template = spec.templates.get(&template_digest).cloned();
         let unfit = match &template {
             Some(template) => self.cannot_run(template),
-            None => Some(format!("the spec does not hold its template {}", template_digest.short())),
+            None => Some(format!(
+                "the spec does not hold its template {}",
+                template_digest.short()
+            )),
         };
         let run = Run {
             unit: unit.clone(),
@@ -284,7 +316,11 @@ impl Running {
 
     /// Why this agent cannot run a template, if it cannot (D11).
     fn cannot_run(&self, template: &Template) -> Option<String> {
-        let missing: Vec<String> = template.requires.difference(&self.machine.features).map(feature_name).collect();
+        let missing: Vec<String> = template
+            .requires
+            .difference(&self.machine.features)
+            .map(feature_name)
+            .collect();
         if !missing.is_empty() {
             return Some(format!("this agent lacks {}", missing.join(", ")));
         }
@@ -314,7 +350,12 @@ impl Running {
     fn apply_artifact_lost(&mut self, digest: Digest, wasi: Wasi, now: Mono, jitter: Jitter) {
         self.artifacts.remove(&digest);
         self.components.remove(&(digest, wasi));
-        let ids: Vec<RunId> = self.runs.iter().filter(|(_, run)| uses(run, digest, None)).map(|(id, _)| *id).collect();
+        let ids: Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| uses(run, digest, None))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             // Once is a deleted cache; more often is a disk that loses what it is given, and that must not spin.
             match self.runs.get_mut(&id) {
@@ -322,7 +363,14 @@ impl Running {
                     run.attempts = 1;
                     self.step(id, UnitFact::ArtifactLost, now);
                 }
-                _ => self.fail(id, "its artifact was fetched and is lost or damaged again", false, now, jitter, false),
+                _ => self.fail(
+                    id,
+                    "its artifact was fetched and is lost or damaged again",
+                    false,
+                    now,
+                    jitter,
+                    false,
+                ),
             }
         }
     }
@@ -353,11 +401,14 @@ impl Running {
             UnitPhase::Fetching => components()
                 .all(|c| here(&(c.artifact, c.wasi)) || self.artifacts.get(&c.artifact) == Some(&ArtifactState::Here))
                 .then_some(UnitFact::ArtifactsFetched),
-            UnitPhase::Compiling => {
-                components().all(|c| here(&(c.artifact, c.wasi))).then_some(UnitFact::ComponentsCompiled)
-            }
+            UnitPhase::Compiling => components()
+                .all(|c| here(&(c.artifact, c.wasi)))
+                .then_some(UnitFact::ComponentsCompiled),
             UnitPhase::Failed => run.retry_at.is_some_and(|at| at <= now).then_some(UnitFact::PauseEnded),
-            UnitPhase::Draining => run.drain_deadline.is_some_and(|at| at <= now).then_some(UnitFact::DrainTimeEnded),
+            UnitPhase::Draining => run
+                .drain_deadline
+                .is_some_and(|at| at <= now)
+                .then_some(UnitFact::DrainTimeEnded),
             UnitPhase::Starting | UnitPhase::Ready | UnitPhase::Refused => None,
         }
     }
@@ -395,7 +446,12 @@ impl Running {
         jitter: Jitter,
         lacked_artifact: bool,
     ) {
-        let ids: Vec<RunId> = self.runs.iter().filter(|(_, run)| which(run)).map(|(id, _)| *id).collect();
+        let ids: Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| which(run))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             self.fail(id, reason, for_good, now, jitter, lacked_artifact);
         }
@@ -403,7 +459,11 @@ impl Running {
 
     fn fail(&mut self, id: RunId, reason: &str, for_good: bool, now: Mono, jitter: Jitter, lacked_artifact: bool) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let fact = if for_good { UnitFact::FoundUnfit } else { UnitFact::AttemptFailed };
+        let fact = if for_good {
+            UnitFact::FoundUnfit
+        } else {
+            UnitFact::AttemptFailed
+        };
         if phase::next(run.phase, fact).0 == Next::Stays {
             return;
         }
@@ -415,15 +475,27 @@ impl Running {
     }
 
     fn note_idle(&mut self, now: Mono) {
-        let components = self.runs.values().flat_map(|run| run.template.iter().flat_map(|t| &t.components));
+        let components = self
+            .runs
+            .values()
+            .flat_map(|run| run.template.iter().flat_map(|t| &t.components));
         let used: BTreeSet<(Digest, Wasi)> = components.map(|c| (c.artifact, c.wasi)).collect();
         for (component, state) in &mut self.components {
             if let ComponentState::Here { idle_since } = state {
-                *idle_since = if used.contains(component) { None } else { idle_since.or(Some(now)) };
+                *idle_since = if used.contains(component) {
+                    None
+                } else {
+                    idle_since.or(Some(now))
+                };
             }
         }
-        let named: BTreeSet<Digest> = used.iter().chain(self.components.keys()).map(|(digest, _)| *digest).collect();
-        self.artifacts.retain(|digest, state| *state == ArtifactState::Fetching || named.contains(digest));
+        let named: BTreeSet<Digest> = used
+            .iter()
+            .chain(self.components.keys())
+            .map(|(digest, _)| *digest)
+            .collect();
+        self.artifacts
+            .retain(|digest, state| *state == ArtifactState::Fetching || named.contains(digest));
     }
 
     fn with(&mut self, id: RunId, change: impl FnOnce(&mut Run)) {
@@ -436,7 +508,9 @@ impl Running {
 /// Whether a run is made of an artifact (and for an engine).
 fn uses(run: &Run, digest: Digest, wasi: Option<Wasi>) -> bool {
     let components = run.template.iter().flat_map(|t| &t.components);
-    components.into_iter().any(|c| c.artifact == digest && wasi.is_none_or(|w| w == c.wasi))
+    components
+        .into_iter()
+        .any(|c| c.artifact == digest && wasi.is_none_or(|w| w == c.wasi))
 }
 
 fn feature_name(feature: &Feature) -> String {

@@ -106,7 +106,11 @@ fn scaling_while_it_starts_is_caught_up_when_it_is_ready() {
 #[test]
 fn a_unit_that_needs_an_unknown_feature_is_refused_and_others_run() {
     let mut host = Host::new();
-    host.accept(&Spec::default().unit_that_needs("odd", 1, 1, [Feature::WasiP3, Feature::Unknown]).unit("web", 1, 1));
+    host.accept(
+        &Spec::default()
+            .unit_that_needs("odd", 1, 1, [Feature::WasiP3, Feature::Unknown])
+            .unit("web", 1, 1),
+    );
     host.finish_all();
     host.pass(60_000);
     assert_eq!(
@@ -137,14 +141,26 @@ fn a_crash_looping_unit_waits_longer_each_time_and_disturbs_no_neighbour() {
     host.accept(&Spec::default().unit("bad", 1, 1).unit("web", 1, 1));
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        while let Some(i) = host.pending.iter().position(|a| !matches!(a, Action::PrepareUnit { .. })) {
+        while let Some(i) = host
+            .pending
+            .iter()
+            .position(|a| !matches!(a, Action::PrepareUnit { .. }))
+        {
             host.finish(i, true);
         }
-        while let Some(i) = host.pending.iter().position(|a| matches!(a, Action::PrepareUnit { .. })) {
-            let bad = matches!(&host.pending[i], Action::PrepareUnit { unit, .. } if unit.workload.name.as_str() == "bad");
+        while let Some(i) = host
+            .pending
+            .iter()
+            .position(|a| matches!(a, Action::PrepareUnit { .. }))
+        {
+            let bad =
+                matches!(&host.pending[i], Action::PrepareUnit { unit, .. } if unit.workload.name.as_str() == "bad");
             host.finish(i, !bad);
         }
-        assert_eq!(host.in_words(), "default/bad@1 ×1 failed: it traps\ndefault/web@1 ×1 ready");
+        assert_eq!(
+            host.in_words(),
+            "default/bad@1 ×1 failed: it traps\ndefault/web@1 ×1 ready"
+        );
         assert_eq!(host.serves("web"), [1]);
         let wake_at = host.running.wake_at().unwrap();
         pauses.push(wake_at.since(host.now) / 100);
@@ -179,7 +195,12 @@ fn a_component_that_cannot_be_compiled_is_refused_for_good() {
     let fetch = host.find(|a| matches!(a, Action::FetchArtifact { .. }));
     host.finish(fetch, true);
     let (digest, wasi) = (artifact("web", 1), Wasi::P2);
-    host.tell(Fact::ComponentCompileFailed { digest, wasi, reason: "not a component".into(), for_good: true });
+    host.tell(Fact::ComponentCompileFailed {
+        digest,
+        wasi,
+        reason: "not a component".into(),
+        for_good: true,
+    });
     assert_eq!(host.in_words(), "default/web@1 ×1 refused: not a component");
     assert_eq!(host.running.wake_at(), None);
     host.finish_all();
@@ -207,10 +228,22 @@ fn two_workloads_of_one_artifact_share_one_fetch_and_one_compile() {
     let shared = spec.0.units[0].template;
     spec.0.units[1].template = shared;
     host.accept(&spec);
-    assert_eq!(host.pending.iter().filter(|a| matches!(a, Action::FetchArtifact { .. })).count(), 1);
+    assert_eq!(
+        host.pending
+            .iter()
+            .filter(|a| matches!(a, Action::FetchArtifact { .. }))
+            .count(),
+        1
+    );
     let fetch = host.find(|a| matches!(a, Action::FetchArtifact { .. }));
     host.finish(fetch, true);
-    assert_eq!(host.pending.iter().filter(|a| matches!(a, Action::CompileArtifact { .. })).count(), 1);
+    assert_eq!(
+        host.pending
+            .iter()
+            .filter(|a| matches!(a, Action::CompileArtifact { .. }))
+            .count(),
+        1
+    );
     host.finish_all();
     assert_eq!(host.in_words(), "default/a@1 ×1 ready\ndefault/b@1 ×1 ready");
 }
@@ -221,12 +254,19 @@ fn a_unit_waits_for_its_listener_and_says_so() {
     host.accept(&Spec::default().unit("web", 1, 1));
     let listener = host.find(|a| matches!(a, Action::SetCapability { .. }));
     host.finish(listener, false);
-    while let Some(i) = host.pending.iter().position(|a| !matches!(a, Action::SetCapability { .. })) {
+    while let Some(i) = host
+        .pending
+        .iter()
+        .position(|a| !matches!(a, Action::SetCapability { .. }))
+    {
         host.finish(i, true);
     }
     let report = Reporter::new(BootId::new("b")).full(&host.running, None).remove(0);
     assert_eq!(report.units[0].phase, UnitPhase::Starting);
-    assert_eq!(report.units[0].reason.as_deref(), Some("waits for capability web: address in use"));
+    assert_eq!(
+        report.units[0].reason.as_deref(),
+        Some("waits for capability web: address in use")
+    );
     assert_eq!(report.capability_errors.len(), 1);
     host.now = host.running.wake_at().unwrap();
     host.tell(Fact::TimePassed);
@@ -268,7 +308,12 @@ fn compiled_code_is_kept_for_ten_minutes_and_then_forgotten() {
     host.finish_all();
     host.pass(599_000);
     host.accept(&spec);
-    assert!(!host.pending.iter().any(|a| matches!(a, Action::FetchArtifact { .. } | Action::CompileArtifact { .. })));
+    assert!(
+        !host
+            .pending
+            .iter()
+            .any(|a| matches!(a, Action::FetchArtifact { .. } | Action::CompileArtifact { .. }))
+    );
     host.finish_all();
     host.accept(&Spec::default());
     host.finish_all();

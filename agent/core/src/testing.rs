@@ -16,7 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) fn unit_id(name: &str, generation: u64) -> UnitId {
-    UnitId { workload: WorkloadId::parse(name).unwrap(), generation: Generation(generation) }
+    UnitId {
+        workload: WorkloadId::parse(name).unwrap(),
+        generation: Generation(generation),
+    }
 }
 
 pub(crate) fn artifact(name: &str, generation: u64) -> Digest {
@@ -50,15 +53,30 @@ impl Spec {
                 config: BTreeMap::new(),
                 bindings: BTreeMap::new(),
             }],
-            limits: Limits { memory_bytes: 1 << 20, time_ms: 1_000, concurrency: 10 },
-            instances: Instances { reuse: 1, concurrency: 1 },
+            limits: Limits {
+                memory_bytes: 1 << 20,
+                time_ms: 1_000,
+                concurrency: 10,
+            },
+            instances: Instances {
+                reuse: 1,
+                concurrency: 1,
+            },
         };
         let digest = Digest::of_json(&template).unwrap();
         let id = unit_id(name, generation);
         self.0.templates.insert(digest, Arc::new(template));
-        self.0.units.push(Unit { workload: id.workload.clone(), generation: id.generation, template: digest, count });
+        self.0.units.push(Unit {
+            workload: id.workload.clone(),
+            generation: id.generation,
+            template: digest,
+            count,
+        });
         let web = CapabilityName::parse("web").unwrap();
-        let offer = CapabilityOffer::Http { listen: "127.0.0.1:0".into(), max_connections: 10 };
+        let offer = CapabilityOffer::Http {
+            listen: "127.0.0.1:0".into(),
+            max_connections: 10,
+        };
         self.0.capabilities.insert(web.clone(), offer);
         let target = RouteTarget { unit: id, component };
         let path = format!("/{name}");
@@ -156,7 +174,10 @@ impl Host {
             Action::RemoveCapability { name } => assert!(self.lent.remove(&name)),
             Action::ForgetComponent { .. } => {}
             Action::DrainUnit { run, .. } => {
-                assert!(!self.routes.values().any(|serving| *serving == run), "a unit drains while routes lead to it");
+                assert!(
+                    !self.routes.values().any(|serving| *serving == run),
+                    "a unit drains while routes lead to it"
+                );
                 self.pending.push(action);
             }
             _ => self.pending.push(action),
@@ -168,25 +189,36 @@ impl Host {
         let fact = match (self.pending.remove(index), well) {
             (Action::SetCapability { name, offer }, true) => {
                 self.lent.insert(name.clone());
-                Fact::CapabilitySet { name, offer, bound: Some("127.0.0.1:1".into()) }
+                Fact::CapabilitySet {
+                    name,
+                    offer,
+                    bound: Some("127.0.0.1:1".into()),
+                }
             }
             (Action::SetCapability { name, offer }, false) => {
                 self.lent.insert(name.clone());
-                Fact::CapabilityFailed { name, offer, reason: "address in use".into() }
+                Fact::CapabilityFailed {
+                    name,
+                    offer,
+                    reason: "address in use".into(),
+                }
             }
             (Action::FetchArtifact { digest, .. }, true) => Fact::ArtifactFetched { digest },
-            (Action::FetchArtifact { digest, .. }, false) => {
-                Fact::ArtifactFetchFailed { digest, reason: "nobody answers".into() }
-            }
+            (Action::FetchArtifact { digest, .. }, false) => Fact::ArtifactFetchFailed {
+                digest,
+                reason: "nobody answers".into(),
+            },
             (Action::CompileArtifact { digest, wasi }, true) => Fact::ComponentCompiled { digest, wasi },
             (Action::CompileArtifact { digest, wasi }, false) => Fact::ArtifactLost { digest, wasi },
             (Action::PrepareUnit { run, unit, count, .. }, true) => {
                 self.held.insert(run, (unit.clone(), count));
                 Fact::UnitPrepared { run, unit, count }
             }
-            (Action::PrepareUnit { run, .. }, false) => {
-                Fact::UnitPrepareFailed { run, reason: "it traps".into(), for_good: false }
-            }
+            (Action::PrepareUnit { run, .. }, false) => Fact::UnitPrepareFailed {
+                run,
+                reason: "it traps".into(),
+                for_good: false,
+            },
             (Action::DrainUnit { run, .. }, true) => Fact::UnitDrained { run },
             // A call that does not end: its deadline takes care of it.
             (Action::DrainUnit { .. }, false) => Fact::TimePassed,
@@ -205,19 +237,33 @@ impl Host {
     /// The runs in words, one per line.
     pub(crate) fn in_words(&self) -> String {
         let line = |run: &crate::running::Run| {
-            let reason = run.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            let reason = run
+                .reason
+                .as_ref()
+                .map_or(String::new(), |reason| format!(": {reason}"));
             format!("{} ×{} {}{reason}", run.unit, run.count, run.phase.as_str())
         };
-        self.running.runs().map(|(_, run)| line(run)).collect::<Vec<_>>().join("\n")
+        self.running
+            .runs()
+            .map(|(_, run)| line(run))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Who serves a route, in words.
     pub(crate) fn serves(&self, name: &str) -> Vec<u64> {
         let workload = WorkloadId::parse(name).unwrap();
-        self.routes.keys().filter(|unit| unit.workload == workload).map(|unit| unit.generation.0).collect()
+        self.routes
+            .keys()
+            .filter(|unit| unit.workload == workload)
+            .map(|unit| unit.generation.0)
+            .collect()
     }
 
     pub(crate) fn find(&self, which: impl Fn(&Action) -> bool) -> usize {
-        self.pending.iter().position(which).unwrap_or_else(|| panic!("not pending: {:?}", self.pending))
+        self.pending
+            .iter()
+            .position(which)
+            .unwrap_or_else(|| panic!("not pending: {:?}", self.pending))
     }
 }

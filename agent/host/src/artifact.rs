@@ -71,7 +71,9 @@ pub enum ArtifactError {
 impl ArtifactFiles {
     /// The artifacts in a data folder.
     pub fn new(data: &Path) -> Self {
-        Self { folder: data.join("artifacts") }
+        Self {
+            folder: data.join("artifacts"),
+        }
     }
 
     /// The file of an artifact.
@@ -102,7 +104,10 @@ impl ArtifactFiles {
     pub fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ArtifactError> {
         let found = Digest::of(bytes);
         if found != *digest {
-            return Err(ArtifactError::OtherBytes { digest: *digest, why: format!("the bytes that came are {found}") });
+            return Err(ArtifactError::OtherBytes {
+                digest: *digest,
+                why: format!("the bytes that came are {found}"),
+            });
         }
         let path = self.path(digest);
         files::write_quickly(&path, bytes).map_err(|source| ArtifactError::File { path, source })
@@ -152,16 +157,16 @@ pub async fn fetch(
             Err(e)
         }
     });
-    kept.await.unwrap_or_else(|e| Err(ArtifactError::OtherBytes { digest, why: e.to_string() }))
+    kept.await.unwrap_or_else(|e| {
+        Err(ArtifactError::OtherBytes {
+            digest,
+            why: e.to_string(),
+        })
+    })
 }
 
 /// Appends what is missing. Chunks may come in any order; `whole` grows only by what follows on.
-async fn fetch_rest(
-    uplink: &dyn Uplink,
-    digest: Digest,
-    bytes: u64,
-    whole: &mut Vec<u8>,
-) -> Result<(), ArtifactError> {
+async fn fetch_rest(uplink: &dyn Uplink, digest: Digest, bytes: u64, whole: &mut Vec<u8>) -> Result<(), ArtifactError> {
     let mut in_flight = FuturesUnordered::new();
     let mut early = std::collections::BTreeMap::new();
     let mut next_offset = whole.len() as u64;
@@ -259,7 +264,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_fetch_that_breaks_off_goes_on_where_it_was() {
         let data = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::new(data.path());
@@ -267,7 +272,10 @@ mod tests {
         let digest = Digest::of(&whole);
         let server = Server::new(&whole).failing_from(2 * CHUNK_BYTES as u64);
         let size = whole.len() as u64;
-        assert!(matches!(fetch(&files, &server, digest, size).await, Err(ArtifactError::Chunk { .. })));
+        assert!(matches!(
+            fetch(&files, &server, digest, size).await,
+            Err(ArtifactError::Chunk { .. })
+        ));
         let server = Server::new(&whole);
         fetch(&files, &server, digest, size).await.unwrap();
         assert!(server.asked() < 6, "{} chunks were asked for again", server.asked());
@@ -281,7 +289,10 @@ mod tests {
         let digest = Digest::of(b"right");
         let refused = fetch(&files, &Server::new(b"wrong"), digest, 5).await;
         assert!(matches!(refused, Err(ArtifactError::OtherBytes { .. })));
-        assert!(matches!(fetch(&files, &Server::new(b"wrong!"), digest, 5).await, Err(ArtifactError::OtherBytes { .. })));
+        assert!(matches!(
+            fetch(&files, &Server::new(b"wrong!"), digest, 5).await,
+            Err(ArtifactError::OtherBytes { .. })
+        ));
         assert_eq!(files.read(&digest), None);
         let large = fetch(&files, &Server::new(b"x"), digest, ARTIFACT_BYTES_MAX + 1).await;
         assert!(matches!(large, Err(ArtifactError::TooLarge { .. })));

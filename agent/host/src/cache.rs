@@ -41,7 +41,9 @@ pub(crate) fn load_spec(data: &Path, me: &Identity, realm_keys: &[String]) -> Op
 pub(crate) fn verify(envelope: &[u8], realm_keys: &[String]) -> Result<ReadSpec, SpecRefusal> {
     use heddle_protocol::envelope::{self, Kind};
     let opened = envelope::open(envelope).map_err(|e| SpecRefusal::Unreadable(e.to_string()))?;
-    let payload = opened.verified(Kind::Spec, realm_keys).map_err(|e| SpecRefusal::Signature(e.to_string()))?;
+    let payload = opened
+        .verified(Kind::Spec, realm_keys)
+        .map_err(|e| SpecRefusal::Signature(e.to_string()))?;
     heddle_agent_core::read_spec(payload)
 }
 
@@ -57,7 +59,10 @@ impl SpecWriter {
     pub(crate) fn start(data: &Path) -> Self {
         let path = data.join(SPEC_FILE);
         let (newest, written) = watch::channel(Bytes::new());
-        Self { newest, task: tokio::spawn(write_newest(path, written)) }
+        Self {
+            newest,
+            task: tokio::spawn(write_newest(path, written)),
+        }
     }
 
     pub(crate) fn write(&self, envelope: Bytes) {
@@ -112,7 +117,9 @@ mod tests {
             body_digest: body.digest().unwrap(),
             body,
         };
-        seal(Kind::Spec, &serde_json::to_vec(&spec).unwrap(), key).unwrap().into()
+        seal(Kind::Spec, &serde_json::to_vec(&spec).unwrap(), key)
+            .unwrap()
+            .into()
     }
 
     #[tokio::test]
@@ -133,7 +140,12 @@ mod tests {
         let (data, key) = (tempfile::tempdir().unwrap(), SigningKey::generate());
         let path = data.path().join(SPEC_FILE);
         let good = envelope(&key, 1);
-        for bad in [&good[..good.len() - 1], b"", b"\n\n", &envelope(&SigningKey::generate(), 9)[..]] {
+        for bad in [
+            &good[..good.len() - 1],
+            b"",
+            b"\n\n",
+            &envelope(&SigningKey::generate(), 9)[..],
+        ] {
             std::fs::write(&path, bad).unwrap();
             assert!(load_spec(data.path(), &me(), &[key.public()]).is_none());
         }

@@ -99,7 +99,16 @@ impl Engines {
         ticker::start([&p2.engine, &p3.engine]);
         let instance_memory_max = (allocator == Allocator::Pooling).then_some(options.instance_memory_max);
         let budget = Arc::new(MemoryBudget::new(options.memory_bytes));
-        Ok(Self { shared: Arc::new(Shared { p2, p3, allocator, fallback, instance_memory_max, budget }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                p2,
+                p3,
+                allocator,
+                fallback,
+                instance_memory_max,
+                budget,
+            }),
+        })
     }
 
     /// A digest of everything that compiled code depends on. Compiled code fits only the same fingerprint.
@@ -113,7 +122,10 @@ impl Engines {
     /// it where it may block.
     pub fn compile(&self, wasm: &[u8], wasi: Wasi) -> Result<Vec<u8>, EngineError> {
         check_size(wasm)?;
-        self.one(wasi).engine.precompile_component(wasm).map_err(EngineError::Compile)
+        self.one(wasi)
+            .engine
+            .precompile_component(wasm)
+            .map_err(EngineError::Compile)
     }
 
     /// Loads code that this host compiled itself, by mapping its file.
@@ -175,7 +187,11 @@ impl Engines {
     }
 
     fn loaded(&self, component: Component, wasi: Wasi) -> CompiledComponent {
-        CompiledComponent { component, wasi, engines: self.clone() }
+        CompiledComponent {
+            component,
+            wasi,
+            engines: self.clone(),
+        }
     }
 }
 
@@ -191,7 +207,11 @@ fn both(pool: Option<&PoolSize>) -> Result<[OneEngine; 2], EngineError> {
 
 fn check_size(wasm: &[u8]) -> Result<(), EngineError> {
     let (bytes, max) = (wasm.len() as u64, ARTIFACT_BYTES_MAX);
-    if bytes > max { Err(EngineError::TooLarge { bytes, max }) } else { Ok(()) }
+    if bytes > max {
+        Err(EngineError::TooLarge { bytes, max })
+    } else {
+        Ok(())
+    }
 }
 
 /// Feeds what is hashed to SHA-256, so that the same engine has the same fingerprint in every process.

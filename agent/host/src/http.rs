@@ -19,5 +19,7 @@ pub fn route_table(
     routes: &[Route],
     mut ready: impl FnMut(&UnitId, &ComponentName) -> Option<Arc<PreparedUnit>>,
 ) -> RouteTable {
-    RouteTable::build(routes, |target| ready(&target.unit, &target.component)?.endpoint(&target.component))
+    RouteTable::build(routes, |target| {
+        ready(&target.unit, &target.component)?.endpoint(&target.component)
+    })
 }

@@ -39,8 +39,14 @@ pub enum KeyError {
 /// Reads the host's key, or makes one if there is none.
 pub fn host_key(data: &Path) -> Result<SigningKey, KeyError> {
     let path = data.join(KEY_FILE);
-    let file_error = |source| KeyError::File { path: path.clone(), source };
-    let content_error = |source| KeyError::Content { path: path.clone(), source };
+    let file_error = |source| KeyError::File {
+        path: path.clone(),
+        source,
+    };
+    let content_error = |source| KeyError::Content {
+        path: path.clone(),
+        source,
+    };
     match std::fs::read_to_string(&path) {
         Ok(seed) => SigningKey::from_seed(&seed).map_err(content_error),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -97,7 +103,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let first = host_key(data.path()).unwrap().public();
         assert_eq!(host_key(data.path()).unwrap().public(), first);
-        let mode = std::fs::metadata(data.path().join(KEY_FILE)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(data.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -112,7 +121,9 @@ mod tests {
     #[test]
     fn given_labels_win() {
         let host = HostId::parse("h-1").unwrap();
-        let given = [("heddle.dev/arch".to_owned(), "toaster".to_owned())].into_iter().collect();
+        let given = [("heddle.dev/arch".to_owned(), "toaster".to_owned())]
+            .into_iter()
+            .collect();
         let labels = labels(&host, &given);
         assert_eq!(labels["heddle.dev/arch"], "toaster");
         assert_eq!(labels["heddle.dev/host"], "h-1");

@@ -71,12 +71,18 @@ impl PreparedUnit {
 
     /// Calls taken since the unit was prepared.
     pub fn calls(&self) -> u64 {
-        self.components.values().map(|component| component.calls.load(Ordering::Relaxed)).sum()
+        self.components
+            .values()
+            .map(|component| component.calls.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Calls of those that the host answered in the guest's place.
     pub fn failed_calls(&self) -> u64 {
-        self.components.values().map(|component| component.failed_calls.load(Ordering::Relaxed)).sum()
+        self.components
+            .values()
+            .map(|component| component.failed_calls.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Says that the unit is going away. Take its routes away first; calls that still reach it are served.
@@ -91,7 +97,9 @@ impl PreparedUnit {
 
     /// The component of that name, to route to.
     pub fn endpoint(&self, component: &ComponentName) -> Option<Endpoint> {
-        self.components.get(component).map(|component| Endpoint(Arc::clone(component)))
+        self.components
+            .get(component)
+            .map(|component| Endpoint(Arc::clone(component)))
     }
 
     /// Serves one request with the component of that name.

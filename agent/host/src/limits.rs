@@ -36,7 +36,8 @@ impl Admission {
 
     /// Changes how many replicas the unit stands for. Calls in flight go on.
     pub fn set_count(&self, count: u32) {
-        self.max.store(count.saturating_mul(self.concurrency), Ordering::Relaxed);
+        self.max
+            .store(count.saturating_mul(self.concurrency), Ordering::Relaxed);
     }
 
     /// Admits a call, if there is room.

@@ -90,10 +90,16 @@ impl LogSink {
     /// The newest lines of a workload, as many as are asked for and fit into one message, the oldest first.
     pub fn newest(&self, wanted: &Logs) -> LogLines {
         let after = wanted.after.get(&self.0.host).copied().unwrap_or(0);
-        let unit = |generation| UnitId { workload: wanted.workload.clone(), generation: Generation(generation) };
+        let unit = |generation| UnitId {
+            workload: wanted.workload.clone(),
+            generation: Generation(generation),
+        };
         let rings: Vec<Arc<Mutex<Ring>>> = {
             let rings = self.0.rings.read().unwrap_or_else(PoisonError::into_inner);
-            rings.range(unit(0)..=unit(u64::MAX)).map(|(_, ring)| Arc::clone(ring)).collect()
+            rings
+                .range(unit(0)..=unit(u64::MAX))
+                .map(|(_, ring)| Arc::clone(ring))
+                .collect()
         };
         let mut lines: Vec<LogLine> = Vec::new();
         for ring in rings {
@@ -108,7 +114,10 @@ impl LogSink {
             bytes <= ANSWER_BYTES_MAX
         };
         let kept = lines.iter().rev().take(wanted.tail as usize).take_while(fits).count();
-        LogLines { lines: lines.split_off(lines.len() - kept), silent: Vec::new() }
+        LogLines {
+            lines: lines.split_off(lines.len() - kept),
+            silent: Vec::new(),
+        }
     }
 
     /// Notes that a unit is gone. Its lines are kept until many others are gone as well.
@@ -118,7 +127,12 @@ impl LogSink {
         gone.push_back(unit.clone());
         while gone.len() > GONE_UNITS_KEPT {
             let Some(oldest) = gone.pop_front() else { break };
-            let removed = self.0.rings.write().unwrap_or_else(PoisonError::into_inner).remove(&oldest);
+            let removed = self
+                .0
+                .rings
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&oldest);
             if let Some(ring) = removed {
                 let bytes = ring.lock().unwrap_or_else(PoisonError::into_inner).bytes;
                 self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -128,7 +142,11 @@ impl LogSink {
 
     /// Notes that a unit is here (again).
     pub fn unit_here(&self, unit: &UnitId) {
-        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != unit);
+        self.0
+            .gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|known| known != unit);
     }
 
     fn ring(&self, unit: &UnitId) -> Arc<Mutex<Ring>> {
@@ -161,7 +179,10 @@ mod tests {
     use heddle_protocol::id::WorkloadId;
 
     fn unit(name: &str, generation: u64) -> UnitId {
-        UnitId { workload: WorkloadId::parse(name).unwrap(), generation: Generation(generation) }
+        UnitId {
+            workload: WorkloadId::parse(name).unwrap(),
+            generation: Generation(generation),
+        }
     }
 
     fn main() -> ComponentName {
@@ -173,7 +194,11 @@ mod tests {
     }
 
     fn ask(name: &str, tail: u32) -> Logs {
-        Logs { workload: WorkloadId::parse(name).unwrap(), tail, after: BTreeMap::new() }
+        Logs {
+            workload: WorkloadId::parse(name).unwrap(),
+            tail,
+            after: BTreeMap::new(),
+        }
     }
 
     fn texts(lines: &LogLines) -> Vec<&str> {

@@ -1,5 +1,6 @@
 //! How an agent is started: plain values, made by the command line or by whoever embeds an agent.
 
+use crate::engine::Allocator;
 use crate::source::InProcess;
 use heddle_protocol::defaults::{HEARTBEAT_MS, HOST_REPLICA_SLOTS, LEAVING_DEADLINE_MS};
 use heddle_protocol::id::{CapabilityName, HostId, Realm};
@@ -31,8 +32,8 @@ pub struct AgentOptions {
     pub memory_bytes: Option<u64>,
     /// Replicas that the host takes.
     pub replica_slots: u32,
-    /// How instances get their memory.
-    pub allocator: AllocatorOption,
+    /// How instances are made. Where a pool cannot be reserved, they are made on demand.
+    pub allocator: Allocator,
     /// Where `/metrics` and `/healthz` are served; none serves them nowhere.
     pub http: Option<SocketAddr>,
     /// How often it says that it lives.
@@ -58,16 +59,6 @@ pub enum SourceOptions {
     InProcess(InProcess),
 }
 
-/// How instances get their memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AllocatorOption {
-    /// From a pool reserved at start: about twice as fast. Falls back to on-demand where the pool cannot be reserved.
-    #[default]
-    Pooling,
-    /// From the system, for each instance.
-    OnDemand,
-}
-
 impl AgentOptions {
     /// Options with everything as usual but what must be named.
     pub fn new(realm: Realm, host: HostId, data: PathBuf, source: SourceOptions) -> Self {
@@ -82,7 +73,7 @@ impl AgentOptions {
             bind: BTreeMap::new(),
             memory_bytes: None,
             replica_slots: HOST_REPLICA_SLOTS,
-            allocator: AllocatorOption::default(),
+            allocator: Allocator::Pooling,
             http: None,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
             leaving_deadline: Duration::from_millis(LEAVING_DEADLINE_MS),

@@ -29,7 +29,14 @@ impl Introduction {
         engine: Engine,
     ) -> Self {
         let labels = identity::labels(&me.host, &options.labels);
-        Self { me, join_token: options.join_token.clone(), labels, capacity, features, engine }
+        Self {
+            me,
+            join_token: options.join_token.clone(),
+            labels,
+            capacity,
+            features,
+            engine,
+        }
     }
 
     pub(crate) fn hello(&self, reporter: &Reporter, accepted: Option<Accepted>) -> Hello {

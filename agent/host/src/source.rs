@@ -117,10 +117,15 @@ pub(crate) fn chunk_of(whole: &Bytes, offset: u64) -> Result<(ArtifactChunk, Byt
     use heddle_protocol::defaults::CHUNK_BYTES;
     let size = whole.len() as u64;
     if offset > size {
-        return Err(ChunkError::Refused(format!("it has {size} bytes, and byte {offset} was asked for")));
+        return Err(ChunkError::Refused(format!(
+            "it has {size} bytes, and byte {offset} was asked for"
+        )));
     }
     let end = size.min(offset + CHUNK_BYTES as u64);
-    Ok((ArtifactChunk { bytes: size, offset }, whole.slice(offset as usize..end as usize)))
+    Ok((
+        ArtifactChunk { bytes: size, offset },
+        whole.slice(offset as usize..end as usize),
+    ))
 }
 
 #[cfg(test)]
@@ -138,11 +143,18 @@ pub(crate) mod testing {
 
     impl Server {
         pub(crate) fn new(whole: &[u8]) -> Self {
-            Self { whole: Bytes::copy_from_slice(whole), fails_from: u64::MAX, asked: AtomicUsize::new(0) }
+            Self {
+                whole: Bytes::copy_from_slice(whole),
+                fails_from: u64::MAX,
+                asked: AtomicUsize::new(0),
+            }
         }
 
         pub(crate) fn failing_from(self, offset: u64) -> Self {
-            Self { fails_from: offset, ..self }
+            Self {
+                fails_from: offset,
+                ..self
+            }
         }
 
         pub(crate) fn asked(&self) -> usize {

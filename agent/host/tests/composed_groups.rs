@@ -112,30 +112,53 @@ fn group() -> String {
             (export "count{k}" (func $p{k} "count"))"#
         )
     };
-    let (zero, one) = (imports("0", |name| group_name(0, name)), imports("1", |name| group_name(1, name)));
+    let (zero, one) = (
+        imports("0", |name| group_name(0, name)),
+        imports("1", |name| group_name(1, name)),
+    );
     format!("(component {zero} {one} {} {} {})", part(), instance(0), instance(1))
 }
 
 #[tokio::test]
 async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
     let mut config = EngineConfig::new();
-    config.concurrency_support(false).wasm_component_model_async(false).epoch_interruption(true);
+    config
+        .concurrency_support(false)
+        .wasm_component_model_async(false)
+        .epoch_interruption(true);
     let engine = Engine::new(&config).unwrap();
-    let component = Component::new(&engine, group()).unwrap();
+    let component = Component::new(&engine, wat::parse_str(group()).unwrap()).unwrap();
 
-    let set = CapabilitySet::builder().capability(Config).capability(KeyvalueMemory::default()).build();
+    let set = CapabilitySet::builder()
+        .capability(Config)
+        .capability(KeyvalueMemory::default())
+        .build();
     set.lend_defaults().unwrap();
-    let (config, sessions) = (CapabilityName::parse("config").unwrap(), CapabilityName::parse("sessions").unwrap());
-    set.apply(&sessions, &CapabilityOffer::KeyvalueMemory { shared: false }).unwrap();
+    let (config, sessions) = (
+        CapabilityName::parse("config").unwrap(),
+        CapabilityName::parse("sessions").unwrap(),
+    );
+    set.apply(&sessions, &CapabilityOffer::KeyvalueMemory { shared: false })
+        .unwrap();
 
-    let unit = UnitId { workload: WorkloadId::parse("shop/cart").unwrap(), generation: Generation(1) };
+    let unit = UnitId {
+        workload: WorkloadId::parse("shop/cart").unwrap(),
+        generation: Generation(1),
+    };
     let part = ComponentName::parse("part").unwrap();
     let log = Arc::new(Log::new(unit.clone(), part.clone(), Arc::new(NoLogs)));
     let mut linker = base_linker(&engine, Wasi::P2).unwrap();
     for (k, (letter, scope)) in [("a", "shop"), ("b", "bank")].into_iter().enumerate() {
         let values = BTreeMap::from([("letter".to_owned(), letter.to_owned())]);
         for (interface, capability) in [(CONFIG, &config), (STORE, &sessions), (ATOMICS, &sessions)] {
-            let import = Import { interface, unit: &unit, component: &part, config: &values, scope, log: &log };
+            let import = Import {
+                interface,
+                unit: &unit,
+                component: &part,
+                config: &values,
+                scope,
+                log: &log,
+            };
             let mut instance = linker.instance(&group_name(k, interface)).unwrap();
             set.prepare(capability, &import, &mut instance).unwrap();
         }
@@ -148,10 +171,14 @@ async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
     let mut letters = String::new();
     let mut counts = Vec::new();
     for (export, times) in [("0", 3), ("1", 1)] {
-        let letter = instance.get_typed_func::<(), (u32,)>(&mut store, format!("letter{export}")).unwrap();
+        let letter = instance
+            .get_typed_func::<(), (u32,)>(&mut store, format!("letter{export}"))
+            .unwrap();
         let (byte,) = letter.call_async(&mut store, ()).await.unwrap();
         letters.push(char::from_u32(byte).unwrap());
-        let count = instance.get_typed_func::<(), (u64,)>(&mut store, format!("count{export}")).unwrap();
+        let count = instance
+            .get_typed_func::<(), (u64,)>(&mut store, format!("count{export}"))
+            .unwrap();
         for _ in 0..times {
             counts.push(count.call_async(&mut store, ()).await.unwrap().0);
         }

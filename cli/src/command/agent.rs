@@ -5,7 +5,8 @@ use crate::context::process_env;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::{duration, hostname};
-use heddle_agent::{AgentOptions, AllocatorOption, SourceOptions};
+use heddle_agent::engine::Allocator;
+use heddle_agent::{AgentOptions, SourceOptions};
 use heddle_protocol::defaults::HOST_REPLICA_SLOTS;
 use heddle_protocol::id::{CapabilityName, HostId, Realm};
 use heddle_protocol::manifest::Size;
@@ -86,9 +87,13 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn bind(text: &str) -> Result<(CapabilityName, SocketAddr), String> {
-    let (name, address) = text.split_once('=').ok_or("expected NAME=ADDR, such as web=127.0.0.1:8080")?;
+    let (name, address) = text
+        .split_once('=')
+        .ok_or("expected NAME=ADDR, such as web=127.0.0.1:8080")?;
     let name = CapabilityName::parse(name).map_err(|error| error.to_string())?;
-    let address = address.parse().map_err(|_| "expected an address such as 127.0.0.1:8080 after the `=`")?;
+    let address = address
+        .parse()
+        .map_err(|_| "expected an address such as 127.0.0.1:8080 after the `=`")?;
     Ok((name, address))
 }
 
@@ -99,7 +104,9 @@ impl AgentArgs {
             (None, url) => SourceOptions::Nats {
                 url: url.unwrap_or_else(|| crate::context::NATS_FALLBACK.to_owned()),
                 // The variable is meant for NATS; a spec from a file has no use for it.
-                credentials: self.nats_creds.or_else(|| process_env("HEDDLE_CREDS").map(PathBuf::from)),
+                credentials: self
+                    .nats_creds
+                    .or_else(|| process_env("HEDDLE_CREDS").map(PathBuf::from)),
             },
         };
         let host = match self.id {
@@ -115,8 +122,8 @@ impl AgentArgs {
         options.memory_bytes = self.memory.map(Size::as_bytes);
         options.replica_slots = self.slots;
         options.allocator = match self.allocator {
-            AllocatorArg::Pooling => AllocatorOption::Pooling,
-            AllocatorArg::OnDemand => AllocatorOption::OnDemand,
+            AllocatorArg::Pooling => Allocator::Pooling,
+            AllocatorArg::OnDemand => Allocator::OnDemand,
         };
         options.http = self.http;
         options.heartbeat = self.heartbeat;

@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::{Fleet, FleetArgs, NamespaceArgs};
 use crate::output::Output;
-use crate::source::{self, Loaded, SourceArgs};
+use crate::source::{self, Images, Loaded, SourceArgs};
 use crate::view;
 use crate::wait::{self, WaitArgs};
 use heddle_protocol::api::apply::{Applied, Apply};
@@ -31,12 +31,13 @@ pub struct ApplyArgs {
 
 /// Applies, and waits.
 pub async fn run(args: ApplyArgs, output: &Output) -> Result<(), Failure> {
-    let loaded = load(&args.source)?;
+    let mut loaded = load(&args.source)?;
+    let images = source::resolve_images(&mut loaded)?;
     let fleet = Fleet::connect(&args.fleet, &NamespaceArgs::default()).await?;
     if args.dry_run {
-        return super::plan::show(&fleet, loaded, output).await;
+        return super::plan::show(&fleet, &loaded, &images, output).await;
     }
-    let applied = submit(&fleet, loaded, args.at).await?;
+    let applied = submit(&fleet, &loaded, &images, args.at).await?;
     // People see what was committed before they wait; programs get one document at the end.
     if output.json {
         wait::applied(&fleet, &args.wait, &applied).await?;
@@ -45,7 +46,11 @@ pub async fn run(args: ApplyArgs, output: &Output) -> Result<(), Failure> {
     output.value(&applied, view::applied::done)?;
     wait::applied(&fleet, &args.wait, &applied).await?;
     let done = if args.wait.wait { "all ready" } else { "not waited for" };
-    output.say(format!("{} at commit {}; {done}", view::applied::summary(&applied), applied.commit));
+    output.say(format!(
+        "{} at commit {}; {done}",
+        view::applied::summary(&applied),
+        applied.commit
+    ));
     Ok(())
 }
 
@@ -53,15 +58,24 @@ pub async fn run(args: ApplyArgs, output: &Output) -> Result<(), Failure> {
 pub fn load(args: &SourceArgs) -> Result<Vec<Loaded>, Failure> {
     if args.files.is_empty() {
         let next = "name a manifest with -f FILE, a folder with -f DIR, or stdin with -f -";
-        return Err(Failure::new(Exit::Usage, "failed to find manifests: none was named", next));
+        return Err(Failure::new(
+            Exit::Usage,
+            "failed to find manifests: none was named",
+            next,
+        ));
     }
     source::load(&args.files)
 }
 
-/// Uploads the images and sends the documents: one change.
-pub async fn submit(fleet: &Fleet, mut loaded: Vec<Loaded>, at: Option<u64>) -> Result<Applied, Failure> {
-    let images = source::resolve_images(&mut loaded)?;
-    source::upload(fleet, &images).await?;
-    let apply = Apply { documents: source::canonical(&loaded), at };
-    fleet.change(&source::namespace(&loaded), &apply).await.map_err(|failure| source::place(failure, &loaded))
+/// Uploads the images that the fleet lacks and sends the documents: one change.
+pub async fn submit(fleet: &Fleet, loaded: &[Loaded], images: &Images, at: Option<u64>) -> Result<Applied, Failure> {
+    source::upload(fleet, images).await?;
+    let apply = Apply {
+        documents: source::canonical(loaded),
+        at,
+    };
+    fleet
+        .change(&source::namespace(loaded), &apply)
+        .await
+        .map_err(|failure| source::place(failure, loaded))
 }

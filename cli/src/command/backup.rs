@@ -39,13 +39,27 @@ pub async fn run(args: BackupArgs, output: &Output) -> Result<(), Failure> {
     let mut progress = Progress::start();
     let (first, part) = fleet.ask_with(&Backup::default(), &[]).await?;
     if first.bytes > CHUNKED_BYTES_MAX {
-        let message = format!("failed to take a backup of {} bytes: at most {CHUNKED_BYTES_MAX} can be restored", first.bytes);
-        return Err(Failure::new(Exit::Refused, message, "delete what is no longer needed, and try again"));
+        let message = format!(
+            "failed to take a backup of {} bytes: at most {CHUNKED_BYTES_MAX} can be restored",
+            first.bytes
+        );
+        return Err(Failure::new(
+            Exit::Refused,
+            message,
+            "delete what is no longer needed, and try again",
+        ));
     }
     let mut bytes = part.to_vec();
     while (bytes.len() as u64) < first.bytes {
-        progress.update(&format!("saving the image: {} of {} KiB", bytes.len() >> 10, first.bytes >> 10));
-        let more = Backup { image: Some(first.image), offset: bytes.len() as u64 };
+        progress.update(&format!(
+            "saving the image: {} of {} KiB",
+            bytes.len() >> 10,
+            first.bytes >> 10
+        ));
+        let more = Backup {
+            image: Some(first.image),
+            offset: bytes.len() as u64,
+        };
         let (_, part) = fleet.ask_with(&more, &[]).await?;
         if part.is_empty() {
             return Err(broken("the scheduler sent nothing more"));
@@ -57,12 +71,27 @@ pub async fn run(args: BackupArgs, output: &Output) -> Result<(), Failure> {
     }
     progress.clear();
     write_private(&args.file, &bytes).map_err(|error| Failure::file("write backup", &args.file, &error))?;
-    let saved = Saved { file: args.file, image: first.image, bytes: bytes.len() as u64, commit: first.commit };
+    let saved = Saved {
+        file: args.file,
+        image: first.image,
+        bytes: bytes.len() as u64,
+        commit: first.commit,
+    };
     output.value(&saved, |saved, _| {
-        format!("saved commit {} to {} ({} bytes, {})\n", saved.commit, saved.file.display(), saved.bytes, saved.image)
+        format!(
+            "saved commit {} to {} ({} bytes, {})\n",
+            saved.commit,
+            saved.file.display(),
+            saved.bytes,
+            saved.image
+        )
     })
 }
 
 fn broken(why: &str) -> Failure {
-    Failure::new(Exit::Failed, format!("failed to fetch the image: {why}"), "run the command again")
+    Failure::new(
+        Exit::Failed,
+        format!("failed to fetch the image: {why}"),
+        "run the command again",
+    )
 }

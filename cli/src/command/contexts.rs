@@ -93,7 +93,11 @@ pub fn run(args: ContextArgs, output: &Output) -> Result<(), Failure> {
 fn change(contexts: &mut Contexts, set: SetArgs) -> Result<(), Failure> {
     if !heddle_protocol::id::is_name(&set.name) {
         let message = format!("failed to name a context {:?}", set.name);
-        return Err(Failure::new(Exit::Usage, message, "a name is 1 to 63 of a-z, 0-9 and '-'"));
+        return Err(Failure::new(
+            Exit::Usage,
+            message,
+            "a name is 1 to 63 of a-z, 0-9 and '-'",
+        ));
     }
     let full = |path: PathBuf| std::path::absolute(&path).map_err(|error| Failure::file("find", &path, &error));
     let (creds, key) = (set.creds.map(full).transpose()?, set.key.map(full).transpose()?);
@@ -114,13 +118,27 @@ fn list(contexts: &Contexts, style: Style) -> String {
     }
     let mut table = Table::new(&["CURRENT", "CONTEXT", "NATS", "REALM", "NAMESPACE"]);
     for (name, context) in &contexts.contexts {
-        let current = if contexts.current.as_ref() == Some(name) { "*" } else { "" };
+        let current = if contexts.current.as_ref() == Some(name) {
+            "*"
+        } else {
+            ""
+        };
         table.row([
             current.into(),
             name.clone().into(),
             context.nats.clone().unwrap_or_default().into(),
-            context.realm.as_ref().map(ToString::to_string).unwrap_or_default().into(),
-            context.namespace.as_ref().map(ToString::to_string).unwrap_or_default().into(),
+            context
+                .realm
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+                .into(),
+            context
+                .namespace
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+                .into(),
         ]);
     }
     table.render(style)
@@ -129,7 +147,13 @@ fn list(contexts: &Contexts, style: Style) -> String {
 fn show(target: &Target, style: Style) -> String {
     let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
     let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
-    let from = |name: &str| target.sources.get(name).map(|source| source.as_str()).unwrap_or_default();
+    let from = |name: &str| {
+        target
+            .sources
+            .get(name)
+            .map(|source| source.as_str())
+            .unwrap_or_default()
+    };
     let rows = [
         ("nats", target.nats.clone()),
         ("realm", target.realm.to_string()),

@@ -36,13 +36,25 @@ pub struct DeleteArgs {
 
 /// Deletes, and waits.
 pub async fn run(args: DeleteArgs, output: &Output) -> Result<(), Failure> {
-    let named = if args.source.files.is_empty() { parse(&args.objects)? } else { in_files(&args.source)? };
+    let named = if args.source.files.is_empty() {
+        parse(&args.objects)?
+    } else {
+        in_files(&args.source)?
+    };
     let fleet = Fleet::connect(&args.fleet, &args.namespace).await?;
     let objects = named
         .into_iter()
-        .map(|(kind, name)| Ok(ObjectRef { kind, name: full_name(&fleet, kind, &name)? }))
+        .map(|(kind, name)| {
+            Ok(ObjectRef {
+                kind,
+                name: full_name(&fleet, kind, &name)?,
+            })
+        })
         .collect::<Result<Vec<_>, Failure>>()?;
-    let delete = Delete { objects, ignore_missing: args.ignore_missing };
+    let delete = Delete {
+        objects,
+        ignore_missing: args.ignore_missing,
+    };
     let applied = fleet.change(&fleet.namespace, &delete).await?;
     if output.json {
         wait::applied(&fleet, &args.wait, &applied).await?;
@@ -54,7 +66,13 @@ pub async fn run(args: DeleteArgs, output: &Output) -> Result<(), Failure> {
 
 /// Reads `KIND NAME…` or `KIND/NAME…`.
 fn parse(words: &[String]) -> Result<Vec<(ObjectKind, String)>, Failure> {
-    let usage = |message: String| Failure::new(Exit::Usage, message, "write KIND NAME or KIND/NAME; kinds are workload, platform and config");
+    let usage = |message: String| {
+        Failure::new(
+            Exit::Usage,
+            message,
+            "write KIND NAME or KIND/NAME; kinds are workload, platform and config",
+        )
+    };
     let kind = |word: &str| KindArg::from_str(word, true).map(ObjectKind::from).ok();
     let Some((first, names)) = words.split_first() else {
         return Err(usage("failed to find what to delete: nothing was named".to_owned()));
@@ -69,7 +87,10 @@ fn parse(words: &[String]) -> Result<Vec<(ObjectKind, String)>, Failure> {
         let (before, name) = word.split_once('/')?;
         Some((kind(before)?, name.to_owned()))
     };
-    words.iter().map(|word| split(word).ok_or_else(|| usage(format!("failed to read {word:?} as an object")))).collect()
+    words
+        .iter()
+        .map(|word| split(word).ok_or_else(|| usage(format!("failed to read {word:?} as an object"))))
+        .collect()
 }
 
 /// The objects that manifests name; workloads first, so that what they use is free when its turn comes.
@@ -94,7 +115,10 @@ fn in_files(source: &SourceArgs) -> Result<Vec<(ObjectKind, String)>, Failure> {
         // Reading refused it already: this release keeps none.
         Kind::SecretRef => None,
     };
-    Ok(objects.into_iter().filter_map(|(k, name)| Some((kind(k)?, name))).collect())
+    Ok(objects
+        .into_iter()
+        .filter_map(|(k, name)| Some((kind(k)?, name)))
+        .collect())
 }
 
 #[cfg(test)]
@@ -108,10 +132,16 @@ mod tests {
     #[test]
     fn objects_are_named_by_kind_and_name() {
         let workload = |name: &str| (ObjectKind::Workload, name.to_owned());
-        assert_eq!(parsed(&["workload", "web", "shop/cart"]), Ok(vec![workload("web"), workload("shop/cart")]));
+        assert_eq!(
+            parsed(&["workload", "web", "shop/cart"]),
+            Ok(vec![workload("web"), workload("shop/cart")])
+        );
         assert_eq!(
             parsed(&["workload/shop/cart", "configs/greetings"]),
-            Ok(vec![workload("shop/cart"), (ObjectKind::Config, "greetings".to_owned())])
+            Ok(vec![
+                workload("shop/cart"),
+                (ObjectKind::Config, "greetings".to_owned())
+            ])
         );
     }
 

@@ -62,19 +62,36 @@ pub async fn run(args: DescribeArgs, output: &Output) -> Result<(), Failure> {
 async fn workload(fleet: &Fleet, name: &str) -> Result<Described, Failure> {
     let id = fleet.workload(name)?;
     let objects = super::get::one(fleet, ObjectKind::Workload, name).await?.objects;
-    let statuses = fleet.statuses(Status { workloads: vec![id], ..Status::default() }).await?;
+    let statuses = fleet
+        .statuses(Status {
+            workloads: vec![id],
+            ..Status::default()
+        })
+        .await?;
     let object = objects.into_iter().next().ok_or_else(|| not_found("workload", name))?;
-    Ok(Described { object, status: statuses.workloads.into_iter().next() })
+    Ok(Described {
+        object,
+        status: statuses.workloads.into_iter().next(),
+    })
 }
 
 /// One host by id, which must be there.
 pub async fn host(fleet: &Fleet, id: &str) -> Result<HostStatus, Failure> {
     let host = HostId::parse(id).map_err(|error| Failure::new(Exit::Usage, error.to_string(), ""))?;
-    let list = fleet.hosts(Hosts { host: Some(host), after: None }).await?;
+    let list = fleet
+        .hosts(Hosts {
+            host: Some(host),
+            after: None,
+        })
+        .await?;
     list.hosts.into_iter().next().ok_or_else(|| not_found("host", id))
 }
 
 fn not_found(what: &str, name: &str) -> Failure {
-    let next = if what == "host" { "list all with `heddle hosts`" } else { "list all with `heddle status -A`" };
+    let next = if what == "host" {
+        "list all with `heddle hosts`"
+    } else {
+        "list all with `heddle status -A`"
+    };
     Failure::new(Exit::NotFound, format!("failed to find {what} {name}"), next)
 }

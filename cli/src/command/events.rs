@@ -33,22 +33,33 @@ pub struct EventsArgs {
 /// Shows events.
 pub async fn run(args: EventsArgs, output: &Output) -> Result<(), Failure> {
     let fleet = Fleet::connect(&args.fleet, &NamespaceArgs::default()).await?;
-    let mut question = Events { after: 0, last: args.last, about: args.about };
+    let mut question = Events {
+        after: 0,
+        last: args.last,
+        about: args.about,
+    };
     let first = fleet.ask(&question).await?;
     show(&first, output)?;
     (question.after, question.last) = (first.next, 0);
-    while args.watch {
+    if args.watch {
+        watch(&fleet, question, output).await
+    } else {
+        Ok(())
+    }
+}
+
+async fn watch(fleet: &Fleet, mut question: Events, output: &Output) -> Result<(), Failure> {
+    loop {
         tokio::time::sleep(WATCH_EVERY).await;
         match fleet.ask(&question).await {
+            // A scheduler that started again counts from the start.
+            Ok(list) if list.next < question.after => {
+                output.say("note: the scheduler started again");
+                question.after = 0;
+            }
             Ok(list) => {
                 if list.lost {
                     output.say("note: some events are no longer kept and are missing here");
-                }
-                // A scheduler that started again counts from the start.
-                if list.next < question.after {
-                    output.say("note: the scheduler started again");
-                    question.after = 0;
-                    continue;
                 }
                 show(&list, output)?;
                 question.after = list.next;
@@ -57,9 +68,10 @@ pub async fn run(args: EventsArgs, output: &Output) -> Result<(), Failure> {
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
 }
 
 fn show(list: &EventList, output: &Output) -> Result<(), Failure> {
-    list.events.iter().try_for_each(|event| output.item(event, view::events::event))
+    list.events
+        .iter()
+        .try_for_each(|event| output.item(event, view::events::event))
 }

@@ -84,25 +84,43 @@ pub async fn run(args: GetArgs, output: &Output) -> Result<(), Failure> {
         Some(name) => one(&fleet, kind, name).await?,
         None => {
             let in_namespace = !args.all_namespaces && kind != ObjectKind::Platform;
-            fleet.objects(Get { kind, name: None, in_namespace, after: None }).await?
+            fleet
+                .objects(Get {
+                    kind,
+                    name: None,
+                    in_namespace,
+                    after: None,
+                })
+                .await?
         }
     };
     if args.output == Format::Yaml {
         return output.text(&view::objects::manifests(&objects));
     }
-    output.value(&objects, |objects, style| view::objects::table(kind, objects, now(), style))
+    output.value(&objects, |objects, style| {
+        view::objects::table(kind, objects, now(), style)
+    })
 }
 
 /// One object by name, which must be there.
 pub async fn one(fleet: &Fleet, kind: ObjectKind, name: &str) -> Result<Objects, Failure> {
     let name = full_name(fleet, kind, name)?;
-    let get = Get { kind, name: Some(name.clone()), in_namespace: false, after: None };
+    let get = Get {
+        kind,
+        name: Some(name.clone()),
+        in_namespace: false,
+        after: None,
+    };
     let objects = fleet.objects(get).await?;
     if objects.objects.is_empty() {
         let kinds = kind.as_str().to_lowercase();
         let all = if kind == ObjectKind::Platform { "" } else { " -A" };
         let message = format!("failed to find {} {name}", kind.as_str());
-        return Err(Failure::new(Exit::NotFound, message, format!("list all with `heddle get {kinds}s{all}`")));
+        return Err(Failure::new(
+            Exit::NotFound,
+            message,
+            format!("list all with `heddle get {kinds}s{all}`"),
+        ));
     }
     Ok(objects)
 }

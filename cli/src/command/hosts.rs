@@ -38,13 +38,7 @@ pub enum HostsVerb {
     /// Let a host take work again
     Uncordon(HostArg),
     /// Move everything off a host, each replica once its replacement is ready
-    Drain {
-        /// The host
-        #[arg(value_name = "HOST")]
-        host: HostId,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
+    Drain(DrainArgs),
     /// Forget a host that is gone for good: it must join again, and its replicas are placed elsewhere at once
     Forget {
         /// The host
@@ -70,6 +64,16 @@ pub struct HostArg {
     host: HostId,
 }
 
+/// A host to empty.
+#[derive(Debug, clap::Args)]
+pub struct DrainArgs {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostId,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
 /// Lists hosts, or says something of one.
 pub async fn run(args: HostsArgs, output: &Output) -> Result<(), Failure> {
     let fleet = Fleet::connect(&args.fleet, &NamespaceArgs::default()).await?;
@@ -77,7 +81,7 @@ pub async fn run(args: HostsArgs, output: &Output) -> Result<(), Failure> {
         HostsVerb::List => output.value(&fleet.hosts(Hosts::default()).await?, view::hosts::table),
         HostsVerb::Cordon(arg) => set(&fleet, arg.host, HostAdmin::Cordoned, output).await,
         HostsVerb::Uncordon(arg) => set(&fleet, arg.host, HostAdmin::Open, output).await,
-        HostsVerb::Drain { host, wait } => drain(&fleet, host, &wait, output).await,
+        HostsVerb::Drain(drained) => drain(&fleet, drained.host, &drained.wait, output).await,
         HostsVerb::Forget { host, force } => {
             let applied = fleet.change(&fleet.namespace, &ForgetHost { host, force }).await?;
             output.value(&applied, view::applied::done)
@@ -96,15 +100,24 @@ async fn set(fleet: &Fleet, host: HostId, admin: HostAdmin, output: &Output) -> 
 }
 
 async fn drain(fleet: &Fleet, host: HostId, wait: &WaitArgs, output: &Output) -> Result<(), Failure> {
-    let drain = SetHost { host: host.clone(), admin: HostAdmin::Draining };
+    let drain = SetHost {
+        host: host.clone(),
+        admin: HostAdmin::Draining,
+    };
     let applied = fleet.change(&fleet.namespace, &drain).await?;
     if !output.json {
         output.value(&applied, view::applied::done)?;
     }
     if wait.wait {
-        until_empty(fleet, &host, wait.timeout).await.map_err(|failure| failure.with_known(&applied))?;
+        until_empty(fleet, &host, wait.timeout)
+            .await
+            .map_err(|failure| failure.with_known(&applied))?;
     }
-    if output.json { output.value(&applied, view::applied::done) } else { Ok(()) }
+    if output.json {
+        output.value(&applied, view::applied::done)
+    } else {
+        Ok(())
+    }
 }
 
 async fn until_empty(fleet: &Fleet, host: &HostId, timeout: Duration) -> Result<(), Failure> {
@@ -129,6 +142,15 @@ async fn until_empty(fleet: &Fleet, host: &HostId, timeout: Duration) -> Result<
 
 /// The token, and how a host joins with it.
 fn draw_token(token: &JoinToken) -> String {
-    let keys: Vec<String> = token.realm_keys.iter().map(|key| format!(" --realm-public-key {key}")).collect();
-    format!("{}\nnext: heddle agent --join-token {}{}\n", token.token, token.token, keys.concat())
+    let keys: Vec<String> = token
+        .realm_keys
+        .iter()
+        .map(|key| format!(" --realm-public-key {key}"))
+        .collect();
+    format!(
+        "{}\nnext: heddle agent --join-token {}{}\n",
+        token.token,
+        token.token,
+        keys.concat()
+    )
 }

@@ -47,18 +47,30 @@ pub fn run(args: &KeyArgs, output: &Output) -> Result<(), Failure> {
     let (file, key) = match &args.verb {
         KeyVerb::New { file } if file.exists() => {
             let message = format!("failed to make key {}: the file exists", file.display());
-            return Err(Failure::new(Exit::Refused, message, "a lost key cannot be made again: choose another file"));
+            return Err(Failure::new(
+                Exit::Refused,
+                message,
+                "a lost key cannot be made again: choose another file",
+            ));
         }
         KeyVerb::New { file } => (file, make(file)?),
         KeyVerb::Show { file } => (file, read_key(file)?),
     };
-    output.value(&Shown { file: file.clone(), public: key.public() }, |shown, _| format!("{}\n", shown.public))
+    output.value(
+        &Shown {
+            file: file.clone(),
+            public: key.public(),
+        },
+        |shown, _| format!("{}\n", shown.public),
+    )
 }
 
 /// Makes a key pair and writes its secret half.
 pub fn make(file: &Path) -> Result<SigningKey, Failure> {
     let key = SigningKey::generate();
-    let seed = key.seed().map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
+    let seed = key
+        .seed()
+        .map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
     write_private(file, format!("{seed}\n").as_bytes()).map_err(|error| Failure::file("write key", file, &error))?;
     Ok(key)
 }

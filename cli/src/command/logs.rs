@@ -40,12 +40,19 @@ pub async fn run(args: LogsArgs, output: &Output) -> Result<(), Failure> {
     let fleet = Fleet::connect(&args.fleet, &args.namespace).await?;
     let workload = fleet.workload(&args.name)?;
     let namespace = workload.namespace.clone();
-    let mut question = Logs { workload, tail: args.tail, after: Default::default() };
+    let mut question = Logs {
+        workload,
+        tail: args.tail,
+        after: Default::default(),
+    };
     let mut told = BTreeSet::new();
     let first = fleet.ask_in(&namespace, &question).await?;
     show(&first, &mut question, &mut told, output)?;
     question.tail = u32::try_from(LOG_LINES_KEPT).unwrap_or(u32::MAX);
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         match fleet.ask_in(&namespace, &question).await {
             Ok(lines) => show(&lines, &mut question, &mut told, output)?,
@@ -53,7 +60,6 @@ pub async fn run(args: LogsArgs, output: &Output) -> Result<(), Failure> {
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
 }
 
 /// Prints lines, notes how far each host was read, and says once which hosts are silent.

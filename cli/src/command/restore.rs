@@ -30,8 +30,16 @@ pub struct RestoreArgs {
 pub async fn run(args: RestoreArgs, output: &Output) -> Result<(), Failure> {
     let bytes = std::fs::read(&args.file).map_err(|error| Failure::file("read backup", &args.file, &error))?;
     if bytes.len() as u64 > CHUNKED_BYTES_MAX {
-        let message = format!("failed to send {}: it is larger than {} MiB", args.file.display(), CHUNKED_BYTES_MAX >> 20);
-        return Err(Failure::new(Exit::Refused, message, "is it a file that `heddle backup` wrote?"));
+        let message = format!(
+            "failed to send {}: it is larger than {} MiB",
+            args.file.display(),
+            CHUNKED_BYTES_MAX >> 20
+        );
+        return Err(Failure::new(
+            Exit::Refused,
+            message,
+            "is it a file that `heddle backup` wrote?",
+        ));
     }
     let fleet = Fleet::connect(&args.fleet, &NamespaceArgs::default()).await?;
     if !args.yes {
@@ -42,7 +50,11 @@ pub async fn run(args: RestoreArgs, output: &Output) -> Result<(), Failure> {
             info.commit,
             view::count(u64::from(info.workloads), "workload")
         );
-        return Err(Failure::new(Exit::Refused, message, "save it with `heddle backup FILE`, then add --yes"));
+        return Err(Failure::new(
+            Exit::Refused,
+            message,
+            "save it with `heddle backup FILE`, then add --yes",
+        ));
     }
     let restoring = fleet.ask_with(&Restore {}, &bytes);
     let (applied, _) = Progress::during("restoring", restoring).await?;

@@ -32,11 +32,19 @@ pub enum LogFormat {
 pub fn start_log(args: &LogArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&args.filter).map_err(|error| {
         let message = format!("failed to read log filter {:?}: {error}", args.filter);
-        Failure::new(Exit::Usage, message, "try --log info, or --log info,heddle_scheduler=debug")
+        Failure::new(
+            Exit::Usage,
+            message,
+            "try --log info, or --log info,heddle_scheduler=debug",
+        )
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match args.log_format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
         LogFormat::Json => log.json().init(),
     }
     Ok(())
@@ -55,7 +63,10 @@ impl StopSignals {
         let take = |kind| {
             signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("failed to take signals: {error}"), ""))
         };
-        Ok(Self { term: take(SignalKind::terminate())?, int: take(SignalKind::interrupt())? })
+        Ok(Self {
+            term: take(SignalKind::terminate())?,
+            int: take(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for one of them.

@@ -36,9 +36,17 @@ pub struct StatusArgs {
 /// Shows how workloads fare.
 pub async fn run(args: StatusArgs, output: &Output) -> Result<(), Failure> {
     let fleet = Fleet::connect(&args.fleet, &args.namespace).await?;
-    let workloads = args.names.iter().map(|name| fleet.workload(name)).collect::<Result<Vec<_>, _>>()?;
+    let workloads = args
+        .names
+        .iter()
+        .map(|name| fleet.workload(name))
+        .collect::<Result<Vec<_>, _>>()?;
     let in_namespace = !args.all_namespaces && workloads.is_empty();
-    let question = Status { workloads, in_namespace, after: None };
+    let question = Status {
+        workloads,
+        in_namespace,
+        after: None,
+    };
     if args.watch {
         return watch(&fleet, question, output).await;
     }

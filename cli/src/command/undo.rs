@@ -33,7 +33,15 @@ pub async fn run(args: UndoArgs, output: &Output) -> Result<(), Failure> {
     let fleet = Fleet::connect(&args.fleet, &args.namespace).await?;
     let workload = fleet.workload(&args.name)?;
     let namespace = workload.namespace.clone();
-    let applied = fleet.change(&namespace, &Undo { workload, to: args.to.map(Generation) }).await?;
+    let applied = fleet
+        .change(
+            &namespace,
+            &Undo {
+                workload,
+                to: args.to.map(Generation),
+            },
+        )
+        .await?;
     if output.json {
         wait::applied(&fleet, &args.wait, &applied).await?;
         return output.value(&applied, view::applied::done);

@@ -29,6 +29,9 @@ pub fn run(args: &ValidateArgs, output: &Output) -> Result<(), Failure> {
     let objects: Vec<String> = loaded.iter().map(|l| l.document.object.to_string()).collect();
     output.value(&Validated { ok: true, objects }, |validated, _| {
         let lines: String = validated.objects.iter().map(|object| format!("{object}\n")).collect();
-        format!("{lines}{} without a problem\n", view::count(validated.objects.len() as u64, "object"))
+        format!(
+            "{lines}{} without a problem\n",
+            view::count(validated.objects.len() as u64, "object")
+        )
     })
 }

@@ -43,11 +43,21 @@ pub async fn run(args: VersionArgs, output: &Output) -> Result<(), Failure> {
             Err(failure) => (None, Some(failure.message)),
         },
     };
-    output.value(&Versions { client, server, unreachable }, |versions, _| draw(versions))
+    output.value(
+        &Versions {
+            client,
+            server,
+            unreachable,
+        },
+        |versions, _| draw(versions),
+    )
 }
 
 async fn ask(args: &FleetArgs) -> Result<RealmInfo, Failure> {
-    let args = FleetArgs { patience: args.patience.min(PATIENCE_MAX), ..args.clone() };
+    let args = FleetArgs {
+        patience: args.patience.min(PATIENCE_MAX),
+        ..args.clone()
+    };
     let fleet = Fleet::connect(&args, &NamespaceArgs::default()).await?;
     fleet.ask(&Info {}).await
 }

@@ -47,7 +47,14 @@ mod tests {
 
     #[test]
     fn an_unknown_path_and_nobody_ready_are_no_answers() {
-        for (status, answer) in [(200, true), (302, true), (400, true), (404, false), (500, false), (503, false)] {
+        for (status, answer) in [
+            (200, true),
+            (302, true),
+            (400, true),
+            (404, false),
+            (500, false),
+            (503, false),
+        ] {
             assert_eq!(is_answer(status), answer, "{status}");
         }
     }

@@ -75,7 +75,11 @@ impl Family {
     /// Nobody yet.
     pub fn new() -> Self {
         let (tell, ended) = mpsc::channel(64);
-        Self { members: Vec::new(), ended, tell }
+        Self {
+            members: Vec::new(),
+            ended,
+            tell,
+        }
     }
 
     /// Starts a child and keeps it running.
@@ -103,7 +107,12 @@ impl Family {
     pub async fn watch(&mut self, output: &Output) -> Result<(), Failure> {
         while let Some(ended) = self.ended.recv().await {
             let again = view::age(u64::try_from(ended.again_in.as_millis()).unwrap_or(u64::MAX));
-            output.say(format!("{} {}; starting it again in {again} (log: {})", ended.name, ended.how, ended.log.display()));
+            output.say(format!(
+                "{} {}; starting it again in {again} (log: {})",
+                ended.name,
+                ended.how,
+                ended.log.display()
+            ));
         }
         Ok(())
     }
@@ -164,7 +173,11 @@ fn start(recipe: &Recipe) -> Result<Child, Failure> {
 /// Ties this process to its parent and becomes another program: `become-child PARENT PROGRAM ARGS…`.
 pub fn become_child(args: &[OsString]) -> Failure {
     let [parent, program, args @ ..] = args else {
-        return Failure::new(Exit::Usage, "failed to become a child: no parent and program were named", "");
+        return Failure::new(
+            Exit::Usage,
+            "failed to become a child: no parent and program were named",
+            "",
+        );
     };
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
@@ -187,13 +200,20 @@ async fn keep_running(recipe: Recipe, mut child: Child, mut stop: watch::Receive
             ended = child.wait() => Some(ended),
             () = told(&mut stop) => None,
         };
-        let Some(ended) = ended else { return end(&recipe.name, &mut child).await };
+        let Some(ended) = ended else {
+            return end(&recipe.name, &mut child).await;
+        };
         if started.elapsed() >= WELL_AFTER {
             pause = PAUSE_MIN;
         }
         let how = ended.map_or_else(|error| error.to_string(), describe);
         // Nobody listens between the start and the watch for long; a full queue then loses only talk.
-        let _ = tell.try_send(Ended { name: recipe.name.clone(), how, log: recipe.log.clone(), again_in: pause });
+        let _ = tell.try_send(Ended {
+            name: recipe.name.clone(),
+            how,
+            log: recipe.log.clone(),
+            again_in: pause,
+        });
         child = loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -246,7 +266,12 @@ fn last_words(log: &Path) -> String {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .take(4)
+        .collect();
     if lines.is_empty() {
         return "it said nothing".to_owned();
     }

@@ -36,7 +36,10 @@ impl Data {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let message = format!("failed to start a fleet in {}: one runs there already", folder.display());
+                let message = format!(
+                    "failed to start a fleet in {}: one runs there already",
+                    folder.display()
+                );
                 let next = "stop it first, or choose another folder with --data";
                 return Err(Failure::new(Exit::Refused, message, next));
             }

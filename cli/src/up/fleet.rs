@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::progress::Progress;
-use crate::source::Loaded;
+use crate::source::{Images, Loaded};
 use crate::view;
 use crate::wait;
 use heddle_protocol::api::hosts::{ForgetHost, HostList, HostState, Hosts, MakeJoinToken};
@@ -88,9 +88,17 @@ impl Local {
             Ok(fleet)
         };
         let fleet = family.unharmed(asked).await?;
-        let local = Self { fleet, nats, hosts, operator_key, timeout: args.timeout };
+        let local = Self {
+            fleet,
+            nats,
+            hosts,
+            operator_key,
+            timeout: args.timeout,
+        };
         progress.update("starting the agents");
-        local.start_agents(args, data, &realm_key.public(), examples, family).await?;
+        local
+            .start_agents(args, data, &realm_key.public(), examples, family)
+            .await?;
         Ok(local)
     }
 
@@ -106,7 +114,10 @@ impl Local {
         let known: BTreeSet<HostId> = known.hosts.into_iter().map(|host| host.host).collect();
         // Hosts of an earlier, larger fleet are not coming back.
         for host in known.iter().filter(|host| is_ours(host) && !self.hosts.contains(host)) {
-            let forget = ForgetHost { host: host.clone(), force: true };
+            let forget = ForgetHost {
+                host: host.clone(),
+                force: true,
+            };
             self.fleet.change(&self.fleet.namespace, &forget).await?;
         }
         let listeners = self.listeners(examples).await?;
@@ -115,16 +126,25 @@ impl Local {
             let token = match known.contains(host) {
                 true => None,
                 false => {
-                    let make = MakeJoinToken { valid_ms: TOKEN_VALID_MS };
+                    let make = MakeJoinToken {
+                        valid_ms: TOKEN_VALID_MS,
+                    };
                     Some(self.fleet.change(&self.fleet.namespace, &make).await?.token)
                 }
             };
             let ports = port::free(listeners.len() + 1)?;
             let bind: Vec<(&String, SocketAddr)> = listeners.iter().zip(ports.iter().skip(1).copied()).collect();
             let mut command = Flags::new("agent");
-            command.pair("--realm", args.realm.as_str()).pair("--nats", &self.nats.url).pair("--id", host.as_str());
-            command.pair("--data", data.host(host)).pair("--realm-public-key", realm_key);
-            command.pair("--memory", memory.to_string()).pair("--leaving-deadline", LEAVING_DEADLINE);
+            command
+                .pair("--realm", args.realm.as_str())
+                .pair("--nats", &self.nats.url)
+                .pair("--id", host.as_str());
+            command
+                .pair("--data", data.host(host))
+                .pair("--realm-public-key", realm_key);
+            command
+                .pair("--memory", memory.to_string())
+                .pair("--leaving-deadline", LEAVING_DEADLINE);
             command.pair("--log", &args.log);
             if let Some(http) = ports.first() {
                 command.pair("--http", http.to_string());
@@ -132,7 +152,10 @@ impl Local {
             for (listener, address) in bind {
                 command.pair("--bind", format!("{listener}={address}"));
             }
-            let env = token.map(|token| ("HEDDLE_JOIN_TOKEN".to_owned(), token)).into_iter().collect();
+            let env = token
+                .map(|token| ("HEDDLE_JOIN_TOKEN".to_owned(), token))
+                .into_iter()
+                .collect();
             family.add(command.recipe(host.as_str(), env, data)?)?;
         }
         Ok(())
@@ -141,14 +164,32 @@ impl Local {
     /// The listeners that any platform names, now or with the examples: all agents share this machine's ports, so each
     /// gets addresses of its own.
     async fn listeners(&self, examples: &[Loaded]) -> Result<BTreeSet<String>, Failure> {
-        let get = Get { kind: ObjectKind::Platform, name: None, in_namespace: false, after: None };
-        let stored = self.fleet.objects(get).await?.objects.into_iter().map(|object| object.manifest);
+        let get = Get {
+            kind: ObjectKind::Platform,
+            name: None,
+            in_namespace: false,
+            after: None,
+        };
+        let stored = self
+            .fleet
+            .objects(get)
+            .await?
+            .objects
+            .into_iter()
+            .map(|object| object.manifest);
         let stored = stored.filter_map(|manifest| serde_json::from_value::<Object>(manifest).ok());
-        let named = examples.iter().map(|loaded| loaded.document.object.clone()).chain(stored);
+        let named = examples
+            .iter()
+            .map(|loaded| loaded.document.object.clone())
+            .chain(stored);
         let mut listeners = BTreeSet::from([USUAL_LISTENER.to_owned()]);
         for object in named {
             if let Object::Platform(platform) = object {
-                let http = platform.spec.capabilities.into_iter().filter(|(_, lent)| lent.http.is_some());
+                let http = platform
+                    .spec
+                    .capabilities
+                    .into_iter()
+                    .filter(|(_, lent)| lent.http.is_some());
                 listeners.extend(http.map(|(name, _)| name));
             }
         }
@@ -160,7 +201,12 @@ impl Local {
         let started = Instant::now();
         loop {
             let list = family.unharmed(self.fleet.hosts(Hosts::default())).await?;
-            let state = |host: &HostId| list.hosts.iter().find(|status| status.host == *host).map(|status| status.state);
+            let state = |host: &HostId| {
+                list.hosts
+                    .iter()
+                    .find(|status| status.host == *host)
+                    .map(|status| status.state)
+            };
             let missing: Vec<String> = self
                 .hosts
                 .iter()
@@ -170,7 +216,11 @@ impl Local {
             if missing.is_empty() {
                 return Ok(());
             }
-            progress.update(&format!("{} of {} hosts ready", self.hosts.len() - missing.len(), self.hosts.len()));
+            progress.update(&format!(
+                "{} of {} hosts ready",
+                self.hosts.len() - missing.len(),
+                self.hosts.len()
+            ));
             if started.elapsed() >= self.timeout {
                 let after = view::age(super::ms(self.timeout));
                 let message = format!("failed to see all hosts ready within {after}: {}", missing.join(", "));
@@ -183,25 +233,40 @@ impl Local {
     /// Applies the examples, and waits until each of their URLs has answered.
     pub async fn serve(
         &self,
-        examples: Vec<Loaded>,
+        examples: &[Loaded],
+        images: &Images,
         family: &mut Family,
         progress: &mut Progress,
     ) -> Result<Serving, Failure> {
         progress.update("applying the examples");
         let called: BTreeSet<WorkloadId> = examples.iter().filter_map(http_workload).collect();
         let started = Instant::now();
-        let applied = family.unharmed(apply::submit(&self.fleet, examples, None)).await?;
-        family.unharmed(wait::reach(&self.fleet, wait::targets(&applied), self.timeout)).await?;
+        let applied = family
+            .unharmed(apply::submit(&self.fleet, examples, images, None))
+            .await?;
+        family
+            .unharmed(wait::reach(&self.fleet, wait::targets(&applied), self.timeout))
+            .await?;
         let urls = family.unharmed(self.answered(&called, progress)).await?;
-        Ok(Serving { took: started.elapsed(), urls })
+        Ok(Serving {
+            took: started.elapsed(),
+            urls,
+        })
     }
 
     async fn answered(&self, called: &BTreeSet<WorkloadId>, progress: &mut Progress) -> Result<Vec<String>, Failure> {
         let started = Instant::now();
         let mut done = BTreeSet::new();
         loop {
-            let question = Status { workloads: called.iter().cloned().collect(), ..Status::default() };
-            let statuses = if called.is_empty() { Vec::new() } else { self.fleet.statuses(question).await?.workloads };
+            let question = Status {
+                workloads: called.iter().cloned().collect(),
+                ..Status::default()
+            };
+            let statuses = if called.is_empty() {
+                Vec::new()
+            } else {
+                self.fleet.statuses(question).await?.workloads
+            };
             let all_known = called.iter().all(|id| {
                 statuses.iter().any(|s| {
                     let served: BTreeSet<&HostId> = s.units.iter().map(|unit| &unit.host).collect();
@@ -236,7 +301,10 @@ impl Local {
 
     /// The hosts and workloads as they are.
     pub async fn look(&self) -> Result<(HostList, Statuses), Failure> {
-        Ok((self.fleet.hosts(Hosts::default()).await?, self.fleet.statuses(Status::default()).await?))
+        Ok((
+            self.fleet.hosts(Hosts::default()).await?,
+            self.fleet.statuses(Status::default()).await?,
+        ))
     }
 
     /// Where its NATS is.
@@ -257,7 +325,9 @@ async fn pause() -> Result<(), Failure> {
 
 /// The workload of a document, if HTTP calls it.
 fn http_workload(loaded: &Loaded) -> Option<WorkloadId> {
-    let Object::Workload(workload) = &loaded.document.object else { return None };
+    let Object::Workload(workload) = &loaded.document.object else {
+        return None;
+    };
     let called = workload.spec.triggers.iter().any(|trigger| trigger.http.is_some());
     let runs = workload.spec.replicas != Some(0);
     let name = format!("{}/{}", workload.metadata.namespace, workload.metadata.name);
@@ -266,18 +336,17 @@ fn http_workload(loaded: &Loaded) -> Option<WorkloadId> {
 
 /// Whether a host has one of the ids that this command gives.
 fn is_ours(host: &HostId) -> bool {
-    host.as_str().strip_prefix("host-").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    host.as_str()
+        .strip_prefix("host-")
+        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn scheduler(
-    args: &UpArgs,
-    data: &Data,
-    nats: &Nats,
-    realm_seed: PathBuf,
-    operator: &str,
-) -> Result<Recipe, Failure> {
+fn scheduler(args: &UpArgs, data: &Data, nats: &Nats, realm_seed: PathBuf, operator: &str) -> Result<Recipe, Failure> {
     let mut command = Flags::new("scheduler");
-    command.pair("--realm", args.realm.as_str()).pair("--nats", &nats.url).pair("--realm-key", realm_seed);
+    command
+        .pair("--realm", args.realm.as_str())
+        .pair("--nats", &nats.url)
+        .pair("--realm-key", realm_seed);
     command.pair("--data", data.scheduler()).pair("--log", &args.log);
     if let Some(monitor) = &nats.monitor {
         command.pair("--nats-monitor", monitor);
@@ -298,7 +367,13 @@ fn scheduler(
 /// Three quarters of the machine's memory, shared by all agents.
 fn memory_per_agent(agents: u64) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let total = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     total.map_or(MEMORY_MIN, |kib| (kib * 1_024 / 4 * 3 / agents.max(1)).max(MEMORY_MIN))
 }
 
@@ -323,7 +398,13 @@ impl Flags {
 
     fn recipe(self, name: &str, env: Vec<(String, String)>, data: &Data) -> Result<Recipe, Failure> {
         let program = std::env::current_exe().map_err(|error| start_failure(name, error, ""))?;
-        Ok(Recipe { name: name.to_owned(), program, args: self.0, env, log: data.log(name) })
+        Ok(Recipe {
+            name: name.to_owned(),
+            program,
+            args: self.0,
+            env,
+            log: data.log(name),
+        })
     }
 }
 

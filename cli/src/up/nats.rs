@@ -27,7 +27,10 @@ pub struct Nats {
 /// Starts a server, unless another one was named.
 pub async fn start(args: &UpArgs, data: &Data, family: &mut Family) -> Result<Nats, Failure> {
     if let Some(url) = &args.nats {
-        return Ok(Nats { url: url.clone(), monitor: args.nats_monitor.clone() });
+        return Ok(Nats {
+            url: url.clone(),
+            monitor: args.nats_monitor.clone(),
+        });
     }
     let program = find().await?;
     let ports = port::free(2)?;
@@ -45,7 +48,10 @@ pub async fn start(args: &UpArgs, data: &Data, family: &mut Family) -> Result<Na
         log: data.log("nats"),
     })?;
     family.unharmed(greeted(client)).await?;
-    Ok(Nats { url: format!("nats://{client}"), monitor: Some(format!("http://{monitor}")) })
+    Ok(Nats {
+        url: format!("nats://{client}"),
+        monitor: Some(format!("http://{monitor}")),
+    })
 }
 
 /// Every acknowledged write is on disk: a local fleet survives a power cut like a real one.
@@ -89,7 +95,9 @@ async fn find() -> Result<PathBuf, Failure> {
     let named = process_env("HEDDLE_NATS_SERVER").map(PathBuf::from);
     let on_path = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file())
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("nats-server"))
+            .find(|file| file.is_file())
     };
     let Some(program) = named.or_else(on_path) else {
         return Err(start_failure("nats-server", "none was found", NEXT));
@@ -104,7 +112,11 @@ async fn find() -> Result<PathBuf, Failure> {
             let why = format!("its version {major}.{minor} is too old, 2.15 is needed");
             Err(start_failure(&shown, why, NEXT))
         }
-        None => Err(start_failure(&shown, format!("it says {:?} instead of a version", said.trim()), NEXT)),
+        None => Err(start_failure(
+            &shown,
+            format!("it says {:?} instead of a version", said.trim()),
+            NEXT,
+        )),
     }
 }
 
@@ -133,6 +145,9 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:4222".parse().unwrap();
         let text = configuration(address, address, Path::new("/tmp/with \"quotes\""));
         assert!(text.contains("sync_interval: always"));
-        assert!(text.contains(r#"store_dir: "/tmp/with \"quotes\"/jetstream""#), "{text}");
+        assert!(
+            text.contains(r#"store_dir: "/tmp/with \"quotes\"/jetstream""#),
+            "{text}"
+        );
     }
 }

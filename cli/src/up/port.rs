@@ -6,8 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 /// Ports that were free a moment ago. All are held until all are chosen, so that none is chosen twice.
 pub fn free(n: usize) -> Result<Vec<SocketAddr>, Failure> {
-    let listeners: Result<Vec<TcpListener>, _> =
-        (0..n).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let listeners: Result<Vec<TcpListener>, _> = (0..n).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
     let addresses = listeners.and_then(|all| all.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>());
     addresses.map_err(|error| Failure::new(Exit::Failed, format!("failed to find {n} free ports: {error}"), ""))
 }

@@ -30,13 +30,21 @@ fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String
     let mut table = Table::new(&["OBJECT", "GENERATION", "CHANGE"]);
     for object in &applied.objects {
         let name = format!("{} {}", object.kind, object.name);
-        table.row([name.into(), object.generation.to_string().into(), Cell::toned(word(object), tone(object.change))]);
+        table.row([
+            name.into(),
+            object.generation.to_string().into(),
+            Cell::toned(word(object), tone(object.change)),
+        ]);
     }
     if !table.is_empty() {
         text.push_str(&table.render(style));
     }
     for change in &applied.changes {
-        let tone = if change.after >= change.before { Tone::Good } else { Tone::Warn };
+        let tone = if change.after >= change.before {
+            Tone::Good
+        } else {
+            Tone::Warn
+        };
         text.push_str(&format!("{}\n", tone.paint(&change.to_string(), style)));
     }
     for waiting in &applied.waiting {
@@ -66,7 +74,11 @@ pub fn summary(applied: &Applied) -> String {
         .filter(|(_, n)| *n > 0)
         .map(|(change, n)| format!("{n} {}", change.as_str()))
         .collect();
-    if parts.is_empty() { count(0, "object") } else { parts.join(", ") }
+    if parts.is_empty() {
+        count(0, "object")
+    } else {
+        parts.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +124,9 @@ mod tests {
         plan.changes.clear();
         let text = planned(&plan, Style::Plain);
         assert!(text.contains("would be updated"), "{text}");
-        assert!(text.ends_with("no replica would start or stop\nas of commit 41; nothing was changed\n"), "{text}");
+        assert!(
+            text.ends_with("no replica would start or stop\nas of commit 41; nothing was changed\n"),
+            "{text}"
+        );
     }
 }

@@ -8,7 +8,12 @@ use heddle_protocol::api::logs::LogLine;
 /// One event.
 pub fn event(event: &Event, style: Style) -> String {
     let time = Tone::Dim.paint(&event.at.to_string(), style);
-    format!("{time}  {:<20}  {}  {}\n", printable(&event.kind), printable(&event.about), printable(&event.message))
+    format!(
+        "{time}  {:<20}  {}  {}\n",
+        printable(&event.kind),
+        printable(&event.about),
+        printable(&event.message)
+    )
 }
 
 /// One line of a component's log.
@@ -20,7 +25,13 @@ pub fn log_line(line: &LogLine, style: Style) -> String {
         _ => Tone::Dim,
     };
     let level = level.paint(&format!("{:<6}", printable(&line.level)), style);
-    format!("{time}  {}  {}@{}  {level}  {}\n", line.host, line.component, line.generation, printable(&line.text))
+    format!(
+        "{time}  {}  {}@{}  {level}  {}\n",
+        line.host,
+        line.component,
+        line.generation,
+        printable(&line.text)
+    )
 }
 
 #[cfg(test)]

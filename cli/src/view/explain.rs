@@ -9,7 +9,11 @@ const HOSTS_SHOWN: usize = 10;
 
 /// What the planner knew.
 pub fn draw(explanation: &Explanation, style: Style) -> String {
-    let mut text = format!("{}\n{}", explanation.status.workload, status::describe(&explanation.status, style));
+    let mut text = format!(
+        "{}\n{}",
+        explanation.status.workload,
+        status::describe(&explanation.status, style)
+    );
     if !explanation.spread.is_empty() {
         text.push_str(&format!("spread:      {}\n", printable(&explanation.spread)));
     }
@@ -28,11 +32,20 @@ pub fn draw(explanation: &Explanation, style: Style) -> String {
     if !explanation.refused.is_empty() {
         text.push_str("\nwhy no other host takes one more\n");
         for refused in &explanation.refused {
-            let line = format!("{}: {} (such as {})", count(u64::from(refused.hosts), "host"), refused.rejection, refused.example);
+            let line = format!(
+                "{}: {} (such as {})",
+                count(u64::from(refused.hosts), "host"),
+                refused.rejection,
+                refused.example
+            );
             text.push_str(&format!("  {}\n", printable(&line)));
         }
     }
-    let several: Vec<_> = explanation.hosts.iter().filter(|verdict| verdict.rejections.len() > 1).collect();
+    let several: Vec<_> = explanation
+        .hosts
+        .iter()
+        .filter(|verdict| verdict.rejections.len() > 1)
+        .collect();
     if !several.is_empty() {
         text.push_str("\nhosts with more than one reason\n");
         for verdict in several.iter().take(HOSTS_SHOWN) {

@@ -11,7 +11,16 @@ pub fn table(list: &HostList, style: Style) -> String {
     if list.hosts.is_empty() {
         return "no hosts\n".to_owned();
     }
-    let mut table = Table::new(&["HOST", "STATE", "HEARTBEAT", "REPLICAS", "MEMORY", "LISTENERS", "LABELS", "WHY"]);
+    let mut table = Table::new(&[
+        "HOST",
+        "STATE",
+        "HEARTBEAT",
+        "REPLICAS",
+        "MEMORY",
+        "LISTENERS",
+        "LABELS",
+        "WHY",
+    ]);
     for host in &list.hosts {
         table.row([
             host.host.to_string().into(),
@@ -38,18 +47,39 @@ pub fn describe(host: &HostStatus, style: Style) -> String {
     line("host", host.host.to_string());
     line("state", tone(host.state).paint(host.state.as_str(), style));
     line("heartbeat", heartbeat(host));
-    line("boot", host.boot_id.as_ref().map(ToString::to_string).unwrap_or_default());
+    line(
+        "boot",
+        host.boot_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+    );
     line("agent", host.version.clone());
-    line("replicas", format!("{} of {}", host.replicas, host.capacity.replica_slots));
+    line(
+        "replicas",
+        format!("{} of {}", host.replicas, host.capacity.replica_slots),
+    );
     line("memory", memory(host));
     if let Some(max) = host.capacity.instance_memory_bytes_max {
         line("per instance", format!("at most {}", Bytes(max)));
     }
     let engine = &host.engine;
-    line("engine", printable(&format!("wasmtime {}, {}, {}", engine.wasmtime, engine.target, engine.allocator)));
-    line("features", host.features.iter().map(word).collect::<Vec<_>>().join(", "));
-    line("labels", pairs(host.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()))));
-    line("listeners", pairs(host.bound.iter().map(|(k, v)| (k.as_str(), v.as_str()))));
+    line(
+        "engine",
+        printable(&format!(
+            "wasmtime {}, {}, {}",
+            engine.wasmtime, engine.target, engine.allocator
+        )),
+    );
+    line(
+        "features",
+        host.features.iter().map(word).collect::<Vec<_>>().join(", "),
+    );
+    line(
+        "labels",
+        pairs(host.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+    );
+    line(
+        "listeners",
+        pairs(host.bound.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+    );
     line("spec", spec(host));
     for (capability, error) in &host.capability_errors {
         line("cannot lend", printable(&format!("{capability}: {error}")));
@@ -76,7 +106,9 @@ fn spec(host: &HostStatus) -> String {
 }
 
 fn heartbeat(host: &HostStatus) -> String {
-    host.heartbeat_age_ms.map(|ms| format!("{} ago", age(ms))).unwrap_or_default()
+    host.heartbeat_age_ms
+        .map(|ms| format!("{} ago", age(ms)))
+        .unwrap_or_default()
 }
 
 fn memory(host: &HostStatus) -> String {
@@ -85,15 +117,27 @@ fn memory(host: &HostStatus) -> String {
 
 /// The labels that somebody gave it; those that every agent has are in `describe`.
 fn own_labels(host: &HostStatus) -> impl Iterator<Item = (&str, &str)> {
-    host.labels.iter().filter(|(key, _)| !key.starts_with("heddle.dev/")).map(|(k, v)| (k.as_str(), v.as_str()))
+    host.labels
+        .iter()
+        .filter(|(key, _)| !key.starts_with("heddle.dev/"))
+        .map(|(k, v)| (k.as_str(), v.as_str()))
 }
 
 fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    printable(&pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
+    printable(
+        &pairs
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    )
 }
 
 fn why(host: &HostStatus) -> String {
-    let errors: Vec<String> = host.capability_errors.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    let errors: Vec<String> = host
+        .capability_errors
+        .iter()
+        .map(|(name, error)| format!("{name}: {error}"))
+        .collect();
     errors.join("; ")
 }
 
@@ -125,7 +169,11 @@ mod tests {
 
     #[test]
     fn a_table_has_one_line_per_host() {
-        let list = HostList { commit: 1, hosts: vec![host()], more: false };
+        let list = HostList {
+            commit: 1,
+            hosts: vec![host()],
+            more: false,
+        };
         assert_eq!(
             table(&list, Style::Plain),
             "HOST    STATE  HEARTBEAT  REPLICAS  MEMORY     LISTENERS            LABELS  WHY\n\
@@ -137,7 +185,10 @@ mod tests {
     fn a_description_leaves_out_what_is_not_known() {
         let text = describe(&host(), Style::Plain);
         assert!(text.starts_with("host:        host-1\nstate:       ready\n"), "{text}");
-        assert!(text.contains("features:    wasi-p2, http\n") || text.contains("features:    http, wasi-p2\n"), "{text}");
+        assert!(
+            text.contains("features:    wasi-p2, http\n") || text.contains("features:    http, wasi-p2\n"),
+            "{text}"
+        );
         assert!(!text.contains("spec:"), "{text}");
     }
 }

@@ -32,7 +32,11 @@ pub fn table(kind: ObjectKind, objects: &Objects, now: UnixMs, style: Style) -> 
 
 /// The objects as one manifest, which `apply` reads again.
 pub fn manifests(objects: &Objects) -> String {
-    let documents: Vec<String> = objects.objects.iter().map(|object| yaml::to_yaml(&object.manifest)).collect();
+    let documents: Vec<String> = objects
+        .objects
+        .iter()
+        .map(|object| yaml::to_yaml(&object.manifest))
+        .collect();
     documents.join("---\n")
 }
 
@@ -57,7 +61,11 @@ fn summary(object: &StoredObject) -> Vec<String> {
     match serde_json::from_value::<Object>(object.manifest.clone()) {
         Ok(Object::Platform(platform)) => {
             let hosts = &platform.spec.hosts;
-            let selected = if hosts.is_empty() { "all".to_owned() } else { keys(hosts) };
+            let selected = if hosts.is_empty() {
+                "all".to_owned()
+            } else {
+                keys(hosts)
+            };
             vec![selected, keys(&platform.spec.capabilities)]
         }
         Ok(Object::Workload(workload)) => of_workload(&workload),
@@ -76,7 +84,12 @@ fn of_workload(workload: &Workload) -> Vec<String> {
     let components: Vec<&str> = workload.spec.components.iter().map(|c| c.name.as_str()).collect();
     let triggers = workload.spec.triggers.iter().filter_map(|trigger| {
         let http = trigger.http.as_ref()?;
-        Some(format!("{}:{}{}", http.capability, http.host.as_deref().unwrap_or_default(), http.path))
+        Some(format!(
+            "{}:{}{}",
+            http.capability,
+            http.host.as_deref().unwrap_or_default(),
+            http.path
+        ))
     });
     vec![replicas, components.join(" "), triggers.collect::<Vec<_>>().join(" ")]
 }

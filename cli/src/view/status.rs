@@ -29,7 +29,11 @@ pub fn table(statuses: &Statuses, style: Style) -> String {
 /// Everything about one workload.
 pub fn describe(status: &WorkloadStatus, style: Style) -> String {
     let state = tone(status.state).paint(status.state.as_str(), style);
-    let mut text = format!("status:      {state}, {} ready at generation {}\n", ready(status), status.generation);
+    let mut text = format!(
+        "status:      {state}, {} ready at generation {}\n",
+        ready(status),
+        status.generation
+    );
     for waiting in &status.waiting {
         text.push_str(&format!("waits:       {}\n", printable(&waiting.to_string())));
     }
@@ -62,7 +66,12 @@ pub fn progress(status: &WorkloadStatus) -> String {
         }
     }
     let mut parts = vec![format!("{} {} ready", status.workload, ready(status))];
-    parts.extend(groups.iter().take(3).map(|((phase, host), n)| format!("{n} {phase} on {host}")));
+    parts.extend(
+        groups
+            .iter()
+            .take(3)
+            .map(|((phase, host), n)| format!("{n} {phase} on {host}")),
+    );
     if groups.len() > 3 {
         parts.push(format!("{} more hosts", groups.len() - 3));
     }
@@ -95,7 +104,11 @@ pub fn why(status: &WorkloadStatus) -> String {
 }
 
 fn ready(status: &WorkloadStatus) -> String {
-    let old = if status.ready_old > 0 { format!(" +{} old", status.ready_old) } else { String::new() };
+    let old = if status.ready_old > 0 {
+        format!(" +{} old", status.ready_old)
+    } else {
+        String::new()
+    };
     format!("{}/{}{old}", status.ready, status.desired)
 }
 
@@ -105,14 +118,22 @@ fn hosts(status: &WorkloadStatus) -> String {
         *counts.entry(unit.host.as_str()).or_default() += unit.count;
     }
     let shown: Vec<String> = counts.iter().take(4).map(|(host, n)| format!("{host}×{n}")).collect();
-    let more = if counts.len() > 4 { format!(" +{}", counts.len() - 4) } else { String::new() };
+    let more = if counts.len() > 4 {
+        format!(" +{}", counts.len() - 4)
+    } else {
+        String::new()
+    };
     format!("{}{more}", shown.join(" "))
 }
 
 /// The URLs, those of the first hosts.
 fn urls(endpoints: &[Endpoint]) -> String {
     let shown: Vec<String> = endpoints.iter().take(3).map(url).collect();
-    let more = if endpoints.len() > 3 { format!(" +{}", endpoints.len() - 3) } else { String::new() };
+    let more = if endpoints.len() > 3 {
+        format!(" +{}", endpoints.len() - 3)
+    } else {
+        String::new()
+    };
     format!("{}{more}", shown.join(" "))
 }
 
@@ -175,13 +196,21 @@ mod tests {
 
     #[test]
     fn a_table_has_one_line_per_workload() {
-        let statuses = Statuses { commit: 1, workloads: vec![status()], more: false };
+        let statuses = Statuses {
+            commit: 1,
+            workloads: vec![status()],
+            more: false,
+        };
         assert_eq!(
             table(&statuses, Style::Plain),
             "WORKLOAD  GENERATION  STATE        READY       HOSTS                       URL                                                WHY\n\
              shop/web  2           progressing  3/4 +1 old  host-a×3 host-b×1 host-c×1  http://127.0.0.1:8080/web (Host: web.example.com)\n"
         );
-        let none = Statuses { commit: 1, workloads: Vec::new(), more: false };
+        let none = Statuses {
+            commit: 1,
+            workloads: Vec::new(),
+            more: false,
+        };
         assert_eq!(table(&none, Style::Plain), "no workloads\n");
     }
 
@@ -189,7 +218,11 @@ mod tests {
     fn reasons_of_hosts_are_shown_and_cannot_steer_the_terminal() {
         let mut status = status();
         status.units[1].reason = Some("trap\u{1b}[2J".to_owned());
-        let statuses = Statuses { commit: 1, workloads: vec![status], more: false };
+        let statuses = Statuses {
+            commit: 1,
+            workloads: vec![status],
+            more: false,
+        };
         assert!(table(&statuses, Style::Plain).contains("host-b: trap\\u{1b}[2J"));
     }
 }

@@ -55,13 +55,19 @@ pub struct Cell {
 impl Cell {
     /// A cell with a tone.
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        Self {
+            text: text.into(),
+            tone,
+        }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), tone: Tone::Plain }
+        Self {
+            text: text.into(),
+            tone: Tone::Plain,
+        }
     }
 }
 
@@ -78,7 +84,10 @@ const GAP: &str = "  ";
 impl Table {
     /// An empty table.
     pub fn new(headings: &[&str]) -> Self {
-        Self { headings: headings.iter().map(|h| (*h).to_owned()).collect(), rows: Vec::new() }
+        Self {
+            headings: headings.iter().map(|h| (*h).to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -97,18 +106,30 @@ impl Table {
         let width = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..columns)
             .map(|c| {
-                let cells = self.rows.iter().filter_map(|row| row.get(c)).map(|cell| width(&cell.text));
+                let cells = self
+                    .rows
+                    .iter()
+                    .filter_map(|row| row.get(c))
+                    .map(|cell| width(&cell.text));
                 cells.chain([width(&self.headings[c])]).max().unwrap_or(0)
             })
             .collect();
         let mut text = String::new();
-        let headings: Vec<Cell> = self.headings.iter().map(|h| Cell::toned(h.clone(), Tone::Dim)).collect();
+        let headings: Vec<Cell> = self
+            .headings
+            .iter()
+            .map(|h| Cell::toned(h.clone(), Tone::Dim))
+            .collect();
         for row in std::iter::once(&headings).chain(&self.rows) {
             let mut line = String::new();
             for (c, column_width) in widths.iter().enumerate() {
                 let last = c + 1 == columns;
                 let cell = row.get(c).cloned().unwrap_or_default();
-                let shown = if cell.text.is_empty() && !last { "-".to_owned() } else { cell.text };
+                let shown = if cell.text.is_empty() && !last {
+                    "-".to_owned()
+                } else {
+                    cell.text
+                };
                 line.push_str(&cell.tone.paint(&shown, style));
                 if !last {
                     line.push_str(&" ".repeat(column_width - width(&shown).min(*column_width)));
@@ -132,7 +153,10 @@ mod tests {
         table.row(["web".into(), "3/4".into(), "×1 missing".into()]);
         table.row(["a-long-name".into(), "".into(), "".into()]);
         let text = table.render(Style::Plain);
-        assert_eq!(text, "NAME         READY  WHY\nweb          3/4    ×1 missing\na-long-name  -\n");
+        assert_eq!(
+            text,
+            "NAME         READY  WHY\nweb          3/4    ×1 missing\na-long-name  -\n"
+        );
     }
 
     #[test]

@@ -80,9 +80,13 @@ fn scalar(value: &Value) -> String {
 fn text(s: &str) -> String {
     let first = s.chars().next();
     let word = s.to_ascii_lowercase();
-    let taken_for_other = matches!(word.as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n");
+    let taken_for_other = matches!(
+        word.as_str(),
+        "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
+    );
     let plain = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '/')
-        && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@' | ':'))
+        && s.chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@' | ':'))
         && !s.ends_with(':')
         && !taken_for_other;
     if plain {
@@ -90,7 +94,15 @@ fn text(s: &str) -> String {
     }
     // JSON leaves some control characters as they are; YAML wants them escaped.
     let json = Value::String(s.to_owned()).to_string();
-    json.chars().map(|c| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+    json.chars()
+        .map(|c| {
+            if c.is_control() {
+                format!("\\u{:04x}", u32::from(c))
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

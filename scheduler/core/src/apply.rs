@@ -66,16 +66,18 @@ impl Decision {
         let mut dirty = Dirty::none();
         for write in &self.writes {
             // What was just written can be read; if not, the plan only knows less.
-            dirty.join(next.apply_record(&write.key, write.value.as_deref()).unwrap_or_default());
+            dirty.join(
+                next.apply_record(&write.key, write.value.as_deref())
+                    .unwrap_or_default(),
+            );
         }
         let (plan, report) = plan_only(&next, now, &dirty);
         let mut applied = self.applied.clone();
         applied.commit = commit;
         applied.changes = report.changes();
         // Units that start are no hindrance; what has no place is.
-        let hinders = |on: &heddle_protocol::report::WaitingOn| {
-            !matches!(on, heddle_protocol::report::WaitingOn::Units { .. })
-        };
+        let hinders =
+            |on: &heddle_protocol::report::WaitingOn| !matches!(on, heddle_protocol::report::WaitingOn::Units { .. });
         let waiting = report.waiting().into_iter().filter(|(_, on)| hinders(on));
         applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
         (applied, plan)

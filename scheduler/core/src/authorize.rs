@@ -32,7 +32,12 @@ pub struct Asked<'a> {
 /// `forbidden`, with what is lacking.
 pub fn authorize(access: &Access, asked: &Asked<'_>) -> Result<(), ApiError> {
     let Access::Signed(trusted) = access else { return Ok(()) };
-    let what = format!("failed to {} in namespace {} for {}", asked.verb, asked.namespace, cut(asked.actor));
+    let what = format!(
+        "failed to {} in namespace {} for {}",
+        asked.verb,
+        asked.namespace,
+        cut(asked.actor)
+    );
     let refuse = |why: &str, next: &str| Err(ApiError::new(ErrorCode::Forbidden, format!("{what}: {why}"), next));
     match asked.key {
         None => refuse("the request is not signed", "sign requests with `--key FILE`"),
@@ -56,7 +61,12 @@ mod tests {
     #[test]
     fn a_realm_that_wants_signatures_takes_trusted_keys_only() {
         let namespace = Namespace::fallback();
-        let asked = |key| Asked { actor: "ann", key, verb: "apply", namespace: &namespace };
+        let asked = |key| Asked {
+            actor: "ann",
+            key,
+            verb: "apply",
+            namespace: &namespace,
+        };
         let signed = Access::Signed(BTreeSet::from(["UKEY".to_owned()]));
         assert!(authorize(&Access::Open, &asked(None)).is_ok());
         assert!(authorize(&signed, &asked(Some("UKEY"))).is_ok());

@@ -33,13 +33,21 @@ pub struct Clash {
 
 /// What every host is lent, whatever the platforms say (D23).
 pub fn always_offered() -> BTreeMap<CapabilityName, CapabilityOffer> {
-    let named = [("config", CapabilityOffer::Config {}), ("logging", CapabilityOffer::Logging {})];
-    named.into_iter().filter_map(|(name, offer)| Some((CapabilityName::parse(name).ok()?, offer))).collect()
+    let named = [
+        ("config", CapabilityOffer::Config {}),
+        ("logging", CapabilityOffer::Logging {}),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(name, offer)| Some((CapabilityName::parse(name).ok()?, offer)))
+        .collect()
 }
 
 /// Whether a host's labels keep all requirements.
 pub fn selects(requirements: &[Requirement], labels: &Labels) -> bool {
-    requirements.iter().all(|r| r.rule.allows(labels.get(&r.label).map(String::as_str)))
+    requirements
+        .iter()
+        .all(|r| r.rule.allows(labels.get(&r.label).map(String::as_str)))
 }
 
 /// The union of what the platforms that select a host lend it.
@@ -50,7 +58,10 @@ pub fn offers_of(labels: &Labels, platforms: &BTreeMap<PlatformName, Arc<Platfor
 
 /// The union of what some platforms lend, in the order of their names.
 pub fn union<'a>(platforms: impl Iterator<Item = (&'a PlatformName, &'a PlatformRecord)>) -> HostOffers {
-    let mut result = HostOffers { offers: always_offered(), conflict: None };
+    let mut result = HostOffers {
+        offers: always_offered(),
+        conflict: None,
+    };
     let mut names: BTreeMap<&CapabilityName, &PlatformName> = BTreeMap::new();
     let mut addresses: BTreeMap<&str, &PlatformName> = BTreeMap::new();
     for (platform, record) in platforms {
@@ -63,12 +74,16 @@ pub fn union<'a>(platforms: impl Iterator<Item = (&'a PlatformName, &'a Platform
             let owner = names.get(name).copied();
             // Naming what every host has anyway is no clash, if it is the same.
             if owner.is_some() || result.offers.get(name).is_some_and(|always| always != offer) {
-                result.conflict.get_or_insert(clash(format!("capability {name}"), owner));
+                result
+                    .conflict
+                    .get_or_insert(clash(format!("capability {name}"), owner));
                 continue;
             }
             if let CapabilityOffer::Http { listen, .. } = offer {
                 if let Some(first) = addresses.insert(listen, platform) {
-                    result.conflict.get_or_insert(clash(format!("address {listen}"), Some(first)));
+                    result
+                        .conflict
+                        .get_or_insert(clash(format!("address {listen}"), Some(first)));
                     addresses.insert(listen, first);
                     continue;
                 }
@@ -87,7 +102,10 @@ mod tests {
     use heddle_protocol::time::UnixMs;
 
     fn platform(listen: &str, name: &str) -> PlatformRecord {
-        let offer = CapabilityOffer::Http { listen: listen.into(), max_connections: 1 };
+        let offer = CapabilityOffer::Http {
+            listen: listen.into(),
+            max_connections: 1,
+        };
         PlatformRecord {
             generation: Generation(1),
             manifest: serde_json::Value::Null,
@@ -105,10 +123,19 @@ mod tests {
 
     #[test]
     fn two_platforms_clash_over_a_name_or_an_address_and_over_nothing_else() {
-        assert_eq!(clash_of(platform("[::]:1", "web"), platform("[::]:2", "web")).as_deref(), Some("capability web"));
-        assert_eq!(clash_of(platform("[::]:1", "web"), platform("[::]:1", "api")).as_deref(), Some("address [::]:1"));
+        assert_eq!(
+            clash_of(platform("[::]:1", "web"), platform("[::]:2", "web")).as_deref(),
+            Some("capability web")
+        );
+        assert_eq!(
+            clash_of(platform("[::]:1", "web"), platform("[::]:1", "api")).as_deref(),
+            Some("address [::]:1")
+        );
         assert_eq!(clash_of(platform("[::]:1", "web"), platform("[::]:2", "api")), None);
-        assert_eq!(clash_of(platform("[::]:1", "config"), platform("[::]:2", "api")).as_deref(), Some("capability config"));
+        assert_eq!(
+            clash_of(platform("[::]:1", "config"), platform("[::]:2", "api")).as_deref(),
+            Some("capability config")
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::liveness::{HostLiveness, judge};
 use crate::observed::{ObservedHost, TakenReport};
 use crate::world::{Dirty, World};
-use heddle_protocol::host_report::{Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
+use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::id::{BootId, HostId, UnitId};
 use heddle_protocol::time::Mono;
 use std::sync::Arc;
@@ -61,6 +61,15 @@ pub enum Fact {
         /// When.
         now: Mono,
     },
+    /// A host answered a push: the spec is what it should run now.
+    HostAcceptedSpec {
+        /// The host.
+        host: HostId,
+        /// The start of its agent that answered.
+        boot_id: BootId,
+        /// What it holds.
+        accepted: Accepted,
+    },
     /// Time passed: somebody's silence may have become too long.
     TimePassed {
         /// Until when.
@@ -101,7 +110,11 @@ impl Noted {
     }
 
     fn tell(&mut self, kind: &'static str, about: impl ToString, message: impl Into<String>) {
-        self.events.push(EventDraft { kind, about: about.to_string(), message: message.into() });
+        self.events.push(EventDraft {
+            kind,
+            about: about.to_string(),
+            message: message.into(),
+        });
     }
 }
 
@@ -124,13 +137,34 @@ impl World {
             }
             Fact::LinkDown { now } => {
                 if self.watch.link_up_since.take().is_some() {
-                    noted.tell("link-down", "scheduler", "link to NATS is down: no host is judged by its silence");
+                    noted.tell(
+                        "link-down",
+                        "scheduler",
+                        "link to NATS is down: no host is judged by its silence",
+                    );
                 }
                 self.announce(now, &mut noted);
             }
             Fact::HostSaidHello { hello, now } => self.take_hello(*hello, now, &mut noted),
             Fact::HostBeat { host, heartbeat, now } => self.take_beat(&host, heartbeat, now, &mut noted),
             Fact::HostReported { host, report, now } => self.take_report(&host, report, now, &mut noted),
+            Fact::HostAcceptedSpec {
+                host,
+                boot_id,
+                accepted,
+            } => {
+                let observed = self
+                    .observed
+                    .get_mut(&host)
+                    .filter(|o| o.boot_id.as_ref() == Some(&boot_id));
+                if let Some(observed) = observed {
+                    let observed = Arc::make_mut(observed);
+                    observed.accepted = observed
+                        .accepted
+                        .filter(|a| a.version > accepted.version)
+                        .or(Some(accepted));
+                }
+            }
             Fact::TimePassed { now } => self.announce(now, &mut noted),
         }
         noted
@@ -149,15 +183,19 @@ impl World {
         if observed.bound.is_empty() {
             observed.bound = hello.bound.clone();
         }
-        let same = before.as_ref().is_some_and(|b| {
-            b.labels == hello.labels && b.capacity == hello.capacity && b.features == hello.features
-        });
+        let same = before
+            .as_ref()
+            .is_some_and(|b| b.labels == hello.labels && b.capacity == hello.capacity && b.features == hello.features);
         if !same {
             noted.plan_for(Dirty::Only(self.workloads_on(&host)));
         }
         if before.as_ref().is_none_or(|b| b.boot_id != hello.boot_id) {
             let labels: Vec<String> = hello.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            let message = format!("said hello, version {}, labels: {}", hello.version, or_none(&labels.join(" ")));
+            let message = format!(
+                "said hello, version {}, labels: {}",
+                hello.version,
+                or_none(&labels.join(" "))
+            );
             noted.tell("host-hello", &host, message);
         }
         self.ask_report_if(&host, now, noted, |o| o.status_seq.is_none());
@@ -170,9 +208,9 @@ impl World {
             return;
         }
         let known = self.observed.get(host);
-        let repeated = known.and_then(|o| o.heartbeat.as_ref()).is_some_and(|last| {
-            last.boot_id == heartbeat.boot_id && last.seq >= heartbeat.seq
-        });
+        let repeated = known
+            .and_then(|o| o.heartbeat.as_ref())
+            .is_some_and(|last| last.boot_id == heartbeat.boot_id && last.seq >= heartbeat.seq);
         if repeated {
             return;
         }
@@ -184,7 +222,11 @@ impl World {
         observed.heartbeat = Some(heartbeat.clone());
         if left {
             noted.plan_for(Dirty::Only(self.workloads_on(host)));
-            let message = if heartbeat.leaving { "was told to stop; its work moves away" } else { "stays after all" };
+            let message = if heartbeat.leaving {
+                "was told to stop; its work moves away"
+            } else {
+                "stays after all"
+            };
             noted.tell("host-leaving", host, message);
         }
         self.ask_report_if(host, now, noted, |o| o.is_behind(&heartbeat));
@@ -210,7 +252,11 @@ impl World {
             TakenReport::Taken(changed) => {
                 for (name, why) in observed.capability_errors.clone() {
                     if errors_before.get(&name) != Some(&why) {
-                        noted.tell("capability-failed", host, format!("capability {name} cannot be set up: {why}"));
+                        noted.tell(
+                            "capability-failed",
+                            host,
+                            format!("capability {name} cannot be set up: {why}"),
+                        );
                     }
                 }
                 for (unit, status) in changed {
@@ -224,7 +270,11 @@ impl World {
     fn note_unit(&self, host: &HostId, unit: &UnitId, status: Option<&UnitStatus>, noted: &mut Noted) {
         noted.plan_for(Dirty::one(unit.workload.clone()));
         let Some(status) = status else {
-            noted.tell("unit-gone", &unit.workload, format!("generation {} is gone from {host}", unit.generation));
+            noted.tell(
+                "unit-gone",
+                &unit.workload,
+                format!("generation {} is gone from {host}", unit.generation),
+            );
             return;
         };
         let what = format!("generation {} ×{}", unit.generation, status.count);
@@ -233,7 +283,11 @@ impl World {
             UnitPhase::Ready => noted.tell("unit-ready", &unit.workload, format!("{what} is ready on {host}")),
             UnitPhase::Failed => noted.tell("unit-failed", &unit.workload, format!("{what} failed on {host}: {why}")),
             UnitPhase::Refused => {
-                noted.tell("unit-refused", &unit.workload, format!("{what} was refused by {host}: {why}"));
+                noted.tell(
+                    "unit-refused",
+                    &unit.workload,
+                    format!("{what} was refused by {host}: {why}"),
+                );
             }
             UnitPhase::Fetching | UnitPhase::Compiling | UnitPhase::Starting | UnitPhase::Draining => {}
         }
@@ -250,8 +304,12 @@ impl World {
     }
 
     fn ask_report_if(&mut self, host: &HostId, now: Mono, noted: &mut Noted, when: impl Fn(&ObservedHost) -> bool) {
-        let Some(observed) = self.observed.get_mut(host) else { return };
-        let asked_lately = observed.report_asked_at.is_some_and(|at| now.since(at) < REPORT_ASKED_EVERY_MS);
+        let Some(observed) = self.observed.get_mut(host) else {
+            return;
+        };
+        let asked_lately = observed
+            .report_asked_at
+            .is_some_and(|at| now.since(at) < REPORT_ASKED_EVERY_MS);
         if !asked_lately && when(observed) {
             Arc::make_mut(observed).report_asked_at = Some(now);
             noted.ask_report = Some(host.clone());
@@ -259,8 +317,12 @@ impl World {
     }
 
     fn ask_hello_if(&mut self, host: &HostId, now: Mono, noted: &mut Noted, when: impl Fn(&ObservedHost) -> bool) {
-        let Some(observed) = self.observed.get_mut(host) else { return };
-        let asked_lately = observed.hello_asked_at.is_some_and(|at| now.since(at) < HELLO_ASKED_EVERY_MS);
+        let Some(observed) = self.observed.get_mut(host) else {
+            return;
+        };
+        let asked_lately = observed
+            .hello_asked_at
+            .is_some_and(|at| now.since(at) < HELLO_ASKED_EVERY_MS);
         if !asked_lately && when(observed) {
             Arc::make_mut(observed).hello_asked_at = Some(now);
             noted.ask_hello = Some(host.clone());
@@ -273,7 +335,9 @@ impl World {
         if strangers.len() >= STRANGERS_MAX {
             strangers.retain(|_, at| now.since(*at) < HELLO_ASKED_EVERY_MS);
         }
-        let asked_lately = strangers.get(host).is_some_and(|at| now.since(*at) < HELLO_ASKED_EVERY_MS);
+        let asked_lately = strangers
+            .get(host)
+            .is_some_and(|at| now.since(*at) < HELLO_ASKED_EVERY_MS);
         if !asked_lately && strangers.len() < STRANGERS_MAX {
             strangers.insert(host.clone(), now);
             noted.ask_hello = Some(host.clone());
@@ -304,13 +368,21 @@ impl World {
             match (before, verdict) {
                 (Some(HostLiveness::Lost { .. }), HostLiveness::Lost { .. }) => {}
                 (_, HostLiveness::Lost { .. }) => {
-                    noted.tell("host-lost", host, format!("silent for {silent_ms} ms: its work is replaced elsewhere"));
+                    noted.tell(
+                        "host-lost",
+                        host,
+                        format!("silent for {silent_ms} ms: its work is replaced elsewhere"),
+                    );
                 }
                 (Some(HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. }), HostLiveness::Alive) => {
                     noted.tell("host-back", host, "is heard again");
                 }
                 (_, HostLiveness::Partitioned { zone }) => {
-                    let zone = if zone.is_empty() { "the fleet".to_owned() } else { format!("zone {zone}") };
+                    let zone = if zone.is_empty() {
+                        "the fleet".to_owned()
+                    } else {
+                        format!("zone {zone}")
+                    };
                     let message = format!("silent with much of {zone}, which counts as cut off: nothing is moved");
                     noted.tell("host-cut-off", host, message);
                 }

@@ -18,13 +18,24 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
     let mut units = Vec::new();
     let mut routes: BTreeMap<RouteOrder, Vec<RouteTarget>> = BTreeMap::new();
     for workload in world.workloads_on(host) {
-        let Some(place) = world.places.get(&workload) else { continue };
+        let Some(place) = world.places.get(&workload) else {
+            continue;
+        };
         for set in &place.sets {
-            let Some(count) = set.hosts.get(host).copied() else { continue };
+            let Some(count) = set.hosts.get(host).copied() else {
+                continue;
+            };
             // A template that is not there could not be run; a commit never names one without writing it.
-            let Some(template) = world.templates.get(&set.template) else { continue };
+            let Some(template) = world.templates.get(&set.template) else {
+                continue;
+            };
             templates.insert(set.template, template.clone());
-            let unit = Unit { workload: workload.clone(), generation: set.generation, template: set.template, count };
+            let unit = Unit {
+                workload: workload.clone(),
+                generation: set.generation,
+                template: set.template,
+                count,
+            };
             add_routes(&mut routes, set, &unit.id());
             units.push(unit);
         }
@@ -34,14 +45,21 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
         Some(hello) => offers_of(&hello.labels, &world.platforms).offers,
         None => always_offered(),
     };
-    let routes = routes.into_iter().map(|((capability, host, path, methods), targets)| Route {
-        capability,
-        host,
-        path,
-        methods,
-        targets,
-    });
-    HostSpecBody { templates, units, routes: routes.collect(), capabilities }
+    let routes = routes
+        .into_iter()
+        .map(|((capability, host, path, methods), targets)| Route {
+            capability,
+            host,
+            path,
+            methods,
+            targets,
+        });
+    HostSpecBody {
+        templates,
+        units,
+        routes: routes.collect(),
+        capabilities,
+    }
 }
 
 /// Whether a host's spec can be worked out: it has said hello, so its labels are known.
@@ -50,10 +68,7 @@ pub fn spec_is_known(world: &World, host: &HostId) -> bool {
 }
 
 /// What several hosts should run: those of them whose spec can be worked out.
-pub fn host_specs<'a>(
-    world: &World,
-    hosts: impl IntoIterator<Item = &'a HostId>,
-) -> BTreeMap<HostId, HostSpecBody> {
+pub fn host_specs<'a>(world: &World, hosts: impl IntoIterator<Item = &'a HostId>) -> BTreeMap<HostId, HostSpecBody> {
     let known = hosts.into_iter().filter(|host| spec_is_known(world, host));
     known.map(|host| (host.clone(), host_spec(world, host))).collect()
 }
@@ -63,8 +78,20 @@ type RouteOrder = (CapabilityName, Option<String>, String, BTreeSet<String>);
 /// Sets come newest first, and so do a route's targets.
 fn add_routes(routes: &mut BTreeMap<RouteOrder, Vec<RouteTarget>>, set: &PlaceSet, unit: &UnitId) {
     for trigger in &set.http {
-        let HttpTrigger { capability, host, path, methods, component } = trigger.clone();
-        let target = RouteTarget { unit: unit.clone(), component };
-        routes.entry((capability, host, path, methods)).or_default().push(target);
+        let HttpTrigger {
+            capability,
+            host,
+            path,
+            methods,
+            component,
+        } = trigger.clone();
+        let target = RouteTarget {
+            unit: unit.clone(),
+            component,
+        };
+        routes
+            .entry((capability, host, path, methods))
+            .or_default()
+            .push(target);
     }
 }

@@ -16,7 +16,11 @@ pub fn host_status(world: &World, host: &HostId, now: Mono) -> Option<HostStatus
 
 /// How all hosts fare, ordered by id.
 pub fn host_statuses(world: &World, now: Mono) -> Vec<HostStatus> {
-    Fleet::new(world, now).hosts().iter().map(|view| status_of(view, now)).collect()
+    Fleet::new(world, now)
+        .hosts()
+        .iter()
+        .map(|view| status_of(view, now))
+        .collect()
 }
 
 fn status_of(view: &HostView<'_>, now: Mono) -> HostStatus {

@@ -22,14 +22,14 @@ pub mod host_status;
 pub mod wait;
 pub mod workload_status;
 
-
+pub mod explain;
 
 pub mod apply;
 pub mod authorize;
 
-
+pub mod check;
 pub mod diff;
-
+pub mod testing;
 
 pub use apply::{Decision, ResolvedDocument, Write, decide_apply};
 pub use fact::{EventDraft, Fact, Noted};

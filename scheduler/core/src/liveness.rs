@@ -70,8 +70,11 @@ impl HostLiveness {
 
 /// Judges every admitted host.
 pub fn judge(world: &World, now: Mono) -> BTreeMap<HostId, HostLiveness> {
-    let mut verdicts: BTreeMap<HostId, HostLiveness> =
-        world.hosts.keys().map(|host| (host.clone(), judge_alone(world, host, now))).collect();
+    let mut verdicts: BTreeMap<HostId, HostLiveness> = world
+        .hosts
+        .keys()
+        .map(|host| (host.clone(), judge_alone(world, host, now)))
+        .collect();
     if verdicts.values().any(|v| matches!(v, HostLiveness::Lost { .. })) {
         guard_partitions(world, now, &mut verdicts);
     }
@@ -88,7 +91,10 @@ pub fn next_change(world: &World, now: Mono) -> Option<Mono> {
     let options = &world.watch.options;
     let silences = world.hosts.keys().map(|host| silence_began(world, host));
     let ends = silences.flat_map(|began| {
-        [Some(options.lost_after_ms), options.partition_timeout_ms].into_iter().flatten().map(move |ms| began.plus(ms))
+        [Some(options.lost_after_ms), options.partition_timeout_ms]
+            .into_iter()
+            .flatten()
+            .map(move |ms| began.plus(ms))
     });
     let thaws = world.watch.thawed_at.values().map(|at| at.plus(thaw_ms(options)));
     ends.chain(thaws).filter(|at| *at > now).min()
@@ -99,13 +105,19 @@ fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
     let lost_after_ms = world.watch.options.lost_after_ms;
     if let Some(observed) = world.observed.get(host) {
         if now.since(observed.last_heard) < lost_after_ms {
-            return if observed.hello.is_some() { HostLiveness::Alive } else { HostLiveness::NotSeen };
+            return if observed.hello.is_some() {
+                HostLiveness::Alive
+            } else {
+                HostLiveness::NotSeen
+            };
         }
     }
     let began = silence_began(world, host);
     match world.watch.link_up_since {
         // Our own link was not up for the whole silence, so the silence may be ours.
-        Some(_) if now.since(began) >= lost_after_ms => HostLiveness::Lost { since: began.plus(lost_after_ms) },
+        Some(_) if now.since(began) >= lost_after_ms => HostLiveness::Lost {
+            since: began.plus(lost_after_ms),
+        },
         _ => HostLiveness::NotSeen,
     }
 }
@@ -113,7 +125,9 @@ fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
 /// Since when a host could have been heard and was not.
 fn silence_began(world: &World, host: &HostId) -> Mono {
     let heard = world.observed.get(host).map_or(Mono(0), |observed| observed.last_heard);
-    heard.max(world.watch.started_at).max(world.watch.link_up_since.unwrap_or(Mono(0)))
+    heard
+        .max(world.watch.started_at)
+        .max(world.watch.link_up_since.unwrap_or(Mono(0)))
 }
 
 /// How long the rest of a cut-off zone has to come back once its first host is heard again: two timeouts, so that hosts
@@ -146,11 +160,19 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
     for (zone, mut silent) in silences {
         silent.sort();
         let size = sizes.get(&zone).copied().unwrap_or(0);
-        let allowed = options.partition_hosts_min.max(size * options.partition_share_percent / 100);
+        let allowed = options
+            .partition_hosts_min
+            .max(size * options.partition_share_percent / 100);
         let name = zone.unwrap_or_default();
-        let thawing = world.watch.thawed_at.get(&name).filter(|at| now.since(**at) < thaw_ms(options));
+        let thawing = world
+            .watch
+            .thawed_at
+            .get(&name)
+            .filter(|at| now.since(**at) < thaw_ms(options));
         for (began, host) in &silent {
-            let Some(verdict @ HostLiveness::Lost { .. }) = verdicts.get_mut(host) else { continue };
+            let Some(verdict @ HostLiveness::Lost { .. }) = verdicts.get_mut(host) else {
+                continue;
+            };
             let first = silent.partition_point(|(b, _)| b.plus(options.partition_window_ms) < *began);
             let end = silent.partition_point(|(b, _)| *b <= began.plus(options.partition_window_ms));
             let at_once = end.saturating_sub(first);

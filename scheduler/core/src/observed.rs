@@ -43,7 +43,10 @@ impl ObservedHost {
     /// How one unit fares.
     pub fn unit(&self, workload: &WorkloadId, generation: Generation) -> Option<&UnitStatus> {
         // The key is made of shared text, so this costs two counters.
-        self.units.get(&UnitId { workload: workload.clone(), generation })
+        self.units.get(&UnitId {
+            workload: workload.clone(),
+            generation,
+        })
     }
 
     /// Replicas of a unit that are ready, of those that are placed there.
@@ -56,7 +59,10 @@ impl ObservedHost {
 
     /// Its label's value.
     pub fn label(&self, label: &str) -> Option<&str> {
-        self.hello.as_ref().and_then(|hello| hello.labels.get(label)).map(String::as_str)
+        self.hello
+            .as_ref()
+            .and_then(|hello| hello.labels.get(label))
+            .map(String::as_str)
     }
 
     /// Whether what it says it runs differs from what is known of it: it should be asked for a full report.
@@ -71,7 +77,12 @@ impl ObservedHost {
         }
         let hello = self.hello.take().filter(|hello| &hello.boot_id == boot_id);
         // A new start may ask at once; how often one asks is counted anew.
-        *self = Self { hello, boot_id: Some(boot_id.clone()), last_heard: self.last_heard, ..Self::default() };
+        *self = Self {
+            hello,
+            boot_id: Some(boot_id.clone()),
+            last_heard: self.last_heard,
+            ..Self::default()
+        };
     }
 
     /// Takes in a status message. Says which units changed, or that a message is missing.
@@ -89,7 +100,12 @@ impl ObservedHost {
         let mut changed = Vec::new();
         let named: BTreeMap<UnitId, UnitStatus> = report.units.into_iter().map(|u| (u.unit.clone(), u)).collect();
         let gone: Vec<UnitId> = match report.full {
-            true => self.units.keys().filter(|id| !named.contains_key(*id)).cloned().collect(),
+            true => self
+                .units
+                .keys()
+                .filter(|id| !named.contains_key(*id))
+                .cloned()
+                .collect(),
             false => report.removed,
         };
         for id in gone {

@@ -67,16 +67,28 @@ impl Plan {
     pub fn writes(&self) -> Result<Vec<crate::apply::Write>, serde_json::Error> {
         let write = |(id, place): (&WorkloadId, &Option<PlaceRecord>)| {
             let value = place.as_ref().map(serde_json::to_vec).transpose()?;
-            Ok(crate::apply::Write { key: Key::Place(id.clone()), value })
+            Ok(crate::apply::Write {
+                key: Key::Place(id.clone()),
+                value,
+            })
         };
         self.places.iter().map(write).collect()
     }
 
     /// The hosts whose specs it changes, in this world.
     pub fn hosts(&self, world: &World) -> BTreeSet<HostId> {
-        let before = self.places.keys().filter_map(|id| world.places.get(id)).map(Arc::as_ref);
+        let before = self
+            .places
+            .keys()
+            .filter_map(|id| world.places.get(id))
+            .map(Arc::as_ref);
         let after = self.places.values().flatten();
-        before.chain(after).flat_map(|place| &place.sets).flat_map(|set| set.hosts.keys()).cloned().collect()
+        before
+            .chain(after)
+            .flat_map(|place| &place.sets)
+            .flat_map(|set| set.hosts.keys())
+            .cloned()
+            .collect()
     }
 
     /// Takes the placements into a world, as if they were committed.
@@ -90,7 +102,10 @@ impl Plan {
 impl PlanReport {
     /// Everything that starts and stops, ordered by workload.
     pub fn changes(&self) -> Vec<PlacementChange> {
-        self.workloads.values().flat_map(|w| w.changes.iter().cloned()).collect()
+        self.workloads
+            .values()
+            .flat_map(|w| w.changes.iter().cloned())
+            .collect()
     }
 
     /// Everything that waits.
@@ -120,7 +135,10 @@ pub fn plan_only(world: &World, now: Mono, dirty: &Dirty) -> (Plan, PlanReport) 
 fn plan_these(world: &World, now: Mono, ids: &BTreeSet<WorkloadId>) -> (Plan, PlanReport) {
     let mut fleet = Fleet::new(world, now);
     let mut plan = Plan::default();
-    let mut report = PlanReport { workloads: BTreeMap::new(), considered: ids.len() };
+    let mut report = PlanReport {
+        workloads: BTreeMap::new(),
+        considered: ids.len(),
+    };
 
     let (wanted, retired): (Vec<_>, Vec<_>) = ids.iter().partition(|id| world.workloads.contains_key(*id));
     for id in retired {
@@ -129,7 +147,9 @@ fn plan_these(world: &World, now: Mono, ids: &BTreeSet<WorkloadId>) -> (Plan, Pl
     // All workloads give up what they no longer need before any takes more, so that the order among them matters less.
     let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(wanted.len());
     for id in wanted {
-        let Some(mut draft) = Draft::new(world, id) else { continue };
+        let Some(mut draft) = Draft::new(world, id) else {
+            continue;
+        };
         keep::keep(&mut draft, &mut fleet);
         roll_out::trim_outgoing(&mut draft, &mut fleet);
         drafts.push(draft);
@@ -155,7 +175,13 @@ fn plan_these(world: &World, now: Mono, ids: &BTreeSet<WorkloadId>) -> (Plan, Pl
     for id in plan.places.keys() {
         if !world.workloads.contains_key(id) {
             let changes = placement_changes(id, world.places.get(id).map(Arc::as_ref), None);
-            report.workloads.insert(id.clone(), WorkloadReport { changes, ..WorkloadReport::default() });
+            report.workloads.insert(
+                id.clone(),
+                WorkloadReport {
+                    changes,
+                    ..WorkloadReport::default()
+                },
+            );
         }
     }
     (plan, report)
@@ -227,7 +253,10 @@ impl<'a> Draft<'a> {
         Some(Self {
             id,
             record,
-            need: Need { intent: &record.intent, template },
+            need: Need {
+                intent: &record.intent,
+                template,
+            },
             place: world.places.get(id).map(Arc::as_ref),
             wanted: 0,
             kept: BTreeMap::new(),
@@ -249,15 +278,26 @@ impl<'a> Draft<'a> {
     pub(crate) fn waiting(&self, fleet: &Fleet<'_>) -> Vec<WaitingOn> {
         let mut waiting = Vec::new();
         if self.missing > 0 {
-            waiting.push(WaitingOn::Hosts { missing: self.missing, rejections: self.refusals.clone() });
+            waiting.push(WaitingOn::Hosts {
+                missing: self.missing,
+                rejections: self.refusals.clone(),
+            });
         }
         for (zone, hosts) in fleet.partitions() {
             let mine: BTreeSet<HostId> = hosts.iter().filter(|h| self.has_replicas_on(h)).cloned().collect();
             if !mine.is_empty() {
-                waiting.push(WaitingOn::Partition { zone: zone.clone(), hosts: mine });
+                waiting.push(WaitingOn::Partition {
+                    zone: zone.clone(),
+                    hosts: mine,
+                });
             }
         }
-        let starting = self.kept.values().filter(|k| !k.unheard).map(|k| k.count - k.ready).sum();
+        let starting = self
+            .kept
+            .values()
+            .filter(|k| !k.unheard)
+            .map(|k| k.count - k.ready)
+            .sum();
         if starting > 0 {
             waiting.push(WaitingOn::Units { starting });
         }

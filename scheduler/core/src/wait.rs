@@ -12,7 +12,12 @@ const MISSING_SHOWN: usize = 20;
 
 /// How far some targets are. Asked after every change, so it looks closely only at what an answer shows.
 pub fn waited(world: &World, targets: &[WaitTarget], now: Mono) -> Waited {
-    let mut answer = Waited { done: false, reached: 0, superseded: Vec::new(), missing: Vec::new() };
+    let mut answer = Waited {
+        done: false,
+        reached: 0,
+        superseded: Vec::new(),
+        missing: Vec::new(),
+    };
     let mut missing: Vec<&WorkloadId> = Vec::new();
     for target in targets {
         if is_superseded(world, target) {
@@ -28,7 +33,9 @@ pub fn waited(world: &World, targets: &[WaitTarget], now: Mono) -> Waited {
     if !answer.done {
         let view = StatusView::new(world, now);
         let shown = missing.into_iter().take(MISSING_SHOWN);
-        answer.missing = shown.map(|id| view.workload(id).unwrap_or_else(|| nothing_of(id))).collect();
+        answer.missing = shown
+            .map(|id| view.workload(id).unwrap_or_else(|| nothing_of(id)))
+            .collect();
     }
     answer
 }

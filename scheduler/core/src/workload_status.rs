@@ -65,7 +65,13 @@ pub(crate) fn is_settled(world: &World, id: &WorkloadId, record: &WorkloadRecord
         Replicas::Count(wanted) => wanted,
         Replicas::Daemon => daemons_wanted(world, id, record, &Fleet::new(world, now)),
     };
-    tally == Tally { placed: wanted, ready: wanted, placed_old: 0, ready_old: 0 }
+    tally
+        == Tally {
+            placed: wanted,
+            ready: wanted,
+            placed_old: 0,
+            ready_old: 0,
+        }
 }
 
 /// The hosts that still run units of a workload, as far as they are heard.
@@ -74,17 +80,30 @@ pub(crate) fn running_on<'a>(
     id: &'a WorkloadId,
     now: Mono,
 ) -> impl Iterator<Item = (&'a HostId, &'a UnitId)> {
-    let unit = |n: u64| UnitId { workload: id.clone(), generation: Generation(n) };
+    let unit = |n: u64| UnitId {
+        workload: id.clone(),
+        generation: Generation(n),
+    };
     let (first, last) = (unit(0), unit(u64::MAX));
     let of_host = move |(host, observed): (&'a HostId, &'a Arc<crate::observed::ObservedHost>)| {
-        observed.units.range(first.clone()..=last.clone()).map(move |(unit, _)| (host, unit))
+        observed
+            .units
+            .range(first.clone()..=last.clone())
+            .map(move |(unit, _)| (host, unit))
     };
-    world.observed.iter().filter(move |(host, _)| is_heard(world, host, now)).flat_map(of_host)
+    world
+        .observed
+        .iter()
+        .filter(move |(host, _)| is_heard(world, host, now))
+        .flat_map(of_host)
 }
 
 fn daemons_wanted(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>) -> u32 {
     let template = world.templates.get(&record.template).map(Arc::as_ref);
-    let need = crate::place::Need { intent: &record.intent, template };
+    let need = crate::place::Need {
+        intent: &record.intent,
+        template,
+    };
     let place = world.places.get(id);
     let newest = |p: &&Arc<PlaceRecord>| p.sets.iter().any(|s| s.generation == record.intent.unit_generation);
     let has = |host: &HostId| place.filter(newest).is_some_and(|p| p.on_host(host) > 0);
@@ -100,7 +119,11 @@ pub(crate) struct StatusView<'a> {
 
 impl<'a> StatusView<'a> {
     pub(crate) fn new(world: &'a World, now: Mono) -> Self {
-        Self { world, fleet: Fleet::new(world, now), now }
+        Self {
+            world,
+            fleet: Fleet::new(world, now),
+            now,
+        }
     }
 
     pub(crate) fn fleet(&self) -> &Fleet<'a> {
@@ -121,11 +144,19 @@ impl<'a> StatusView<'a> {
             Replicas::Count(wanted) => wanted,
             Replicas::Daemon => daemons_wanted(self.world, id, record, &self.fleet),
         };
-        let settled = tally == Tally { placed: desired, ready: desired, placed_old: 0, ready_old: 0 };
+        let settled = tally
+            == Tally {
+                placed: desired,
+                ready: desired,
+                placed_old: 0,
+                ready_old: 0,
+            };
         let units = self.units(id);
         let waiting = match settled {
             true => Vec::new(),
-            false => look(self.world, self.fleet.clone(), id).map(|(_, waiting)| waiting).unwrap_or_default(),
+            false => look(self.world, self.fleet.clone(), id)
+                .map(|(_, waiting)| waiting)
+                .unwrap_or_default(),
         };
         let stuck = |u: &PlacedUnit| matches!(u.phase, Some(UnitPhase::Failed | UnitPhase::Refused));
         let hindered = waiting.iter().any(|w| !matches!(w, WaitingOn::Units { .. })) || units.iter().any(stuck);
@@ -175,7 +206,8 @@ impl<'a> StatusView<'a> {
     fn units(&self, id: &WorkloadId) -> Vec<PlacedUnit> {
         let sets = self.world.places.get(id).into_iter().flat_map(|p| &p.sets);
         let each = sets.flat_map(|set| set.hosts.iter().map(|(host, count)| (host, set.generation, *count)));
-        each.map(|(host, generation, count)| self.unit(id, host, generation, count)).collect()
+        each.map(|(host, generation, count)| self.unit(id, host, generation, count))
+            .collect()
     }
 
     fn unit(&self, id: &WorkloadId, host: &HostId, generation: Generation, count: u32) -> PlacedUnit {
@@ -197,14 +229,22 @@ impl<'a> StatusView<'a> {
         for set in self.world.places.get(id).iter().flat_map(|p| &p.sets) {
             for (host, count) in &set.hosts {
                 let heard = self.fleet.get(host).filter(|v| v.liveness == HostLiveness::Alive);
-                let Some(observed) = heard.and_then(|v| v.observed) else { continue };
+                let Some(observed) = heard.and_then(|v| v.observed) else {
+                    continue;
+                };
                 if observed.ready(id, set.generation, *count) == 0 {
                     continue;
                 }
                 for trigger in &set.http {
-                    let Some(address) = observed.bound.get(&trigger.capability) else { continue };
+                    let Some(address) = observed.bound.get(&trigger.capability) else {
+                        continue;
+                    };
                     let url = format!("http://{address}{}", trigger.path);
-                    endpoints.insert(Endpoint { host: host.clone(), url, host_header: trigger.host.clone() });
+                    endpoints.insert(Endpoint {
+                        host: host.clone(),
+                        url,
+                        host_header: trigger.host.clone(),
+                    });
                 }
             }
         }

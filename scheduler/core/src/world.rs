@@ -149,8 +149,14 @@ struct Index {
 impl World {
     /// An empty world that judges silence by these numbers.
     pub fn new(liveness: LivenessOptions) -> Self {
-        let watch = Watch { options: liveness, ..Watch::default() };
-        Self { watch, ..Self::default() }
+        let watch = Watch {
+            options: liveness,
+            ..Watch::default()
+        };
+        Self {
+            watch,
+            ..Self::default()
+        }
     }
 
     /// Notes that everything up to a commit is taken in.
@@ -193,7 +199,10 @@ impl World {
             }
             Key::Template(digest) => {
                 if let Some(found) = value.map(Digest::of).filter(|found| found != digest) {
-                    return Err(RecordError::Digest { key: key.to_string(), found });
+                    return Err(RecordError::Digest {
+                        key: key.to_string(),
+                        found,
+                    });
                 }
                 put(&mut self.records.templates, digest, read(key, value)?);
                 Ok(Dirty::none())
@@ -229,7 +238,11 @@ impl World {
             }
         }
         for trigger in record.iter().flat_map(|r| &r.intent.http) {
-            self.index.routes.entry(route_key(trigger)).or_default().insert(id.clone());
+            self.index
+                .routes
+                .entry(route_key(trigger))
+                .or_default()
+                .insert(id.clone());
         }
         put(&mut self.records.workloads, id, record);
         self.refresh_short(id);
@@ -240,7 +253,9 @@ impl World {
         if let Some(before) = self.records.places.get(id).cloned() {
             for (host, reserve, count) in on_hosts(&before) {
                 let load = Arc::make_mut(self.index.loads.entry(host.clone()).or_default());
-                load.reserved_bytes = load.reserved_bytes.saturating_sub(reserve.saturating_mul(u64::from(count)));
+                load.reserved_bytes = load
+                    .reserved_bytes
+                    .saturating_sub(reserve.saturating_mul(u64::from(count)));
                 load.replicas = load.replicas.saturating_sub(count);
                 load.workloads.remove(id);
                 if load.workloads.is_empty() {
@@ -250,7 +265,9 @@ impl World {
         }
         for (host, reserve, count) in record.iter().flat_map(|r| on_hosts(r)) {
             let load = Arc::make_mut(self.index.loads.entry(host.clone()).or_default());
-            load.reserved_bytes = load.reserved_bytes.saturating_add(reserve.saturating_mul(u64::from(count)));
+            load.reserved_bytes = load
+                .reserved_bytes
+                .saturating_add(reserve.saturating_mul(u64::from(count)));
             load.replicas = load.replicas.saturating_add(count);
             load.workloads.insert(id.clone());
         }
@@ -264,7 +281,11 @@ impl World {
             Some(record) => match record.intent.replicas {
                 Replicas::Daemon => true,
                 Replicas::Count(wanted) => {
-                    let placed = self.records.places.get(id).map(|p| p.count_of(record.intent.unit_generation));
+                    let placed = self
+                        .records
+                        .places
+                        .get(id)
+                        .map(|p| p.count_of(record.intent.unit_generation));
                     placed.unwrap_or(0) < wanted
                 }
             },
@@ -278,17 +299,28 @@ impl World {
 
     /// What the placements on a host take.
     pub fn load(&self, host: &HostId) -> HostLoad {
-        self.index.loads.get(host).map(|load| HostLoad::clone(load)).unwrap_or_default()
+        self.index
+            .loads
+            .get(host)
+            .map(|load| HostLoad::clone(load))
+            .unwrap_or_default()
     }
 
     /// Memory (in bytes) and replicas that the placements on a host take.
     pub fn usage(&self, host: &HostId) -> (u64, u32) {
-        self.index.loads.get(host).map_or((0, 0), |load| (load.reserved_bytes, load.replicas))
+        self.index
+            .loads
+            .get(host)
+            .map_or((0, 0), |load| (load.reserved_bytes, load.replicas))
     }
 
     /// The workloads that have replicas on a host.
     pub fn workloads_on(&self, host: &HostId) -> BTreeSet<WorkloadId> {
-        self.index.loads.get(host).map(|load| load.workloads.clone()).unwrap_or_default()
+        self.index
+            .loads
+            .get(host)
+            .map(|load| load.workloads.clone())
+            .unwrap_or_default()
     }
 
     /// Workloads that lack a place, and daemons: any change of the fleet may concern them.
@@ -307,7 +339,10 @@ fn route_key(trigger: &HttpTrigger) -> RouteKey {
 }
 
 fn on_hosts(place: &PlaceRecord) -> impl Iterator<Item = (&HostId, u64, u32)> {
-    place.sets.iter().flat_map(|set| set.hosts.iter().map(|(host, count)| (host, set.reserve_bytes, *count)))
+    place
+        .sets
+        .iter()
+        .flat_map(|set| set.hosts.iter().map(|(host, count)| (host, set.reserve_bytes, *count)))
 }
 
 fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, Arc<V>>, key: &K, value: Option<Arc<V>>) {
@@ -321,6 +356,9 @@ fn read<T: DeserializeOwned>(key: &Key, value: Option<&[u8]>) -> Result<Option<A
     let Some(bytes) = value else { return Ok(None) };
     match serde_json::from_slice(bytes) {
         Ok(value) => Ok(Some(Arc::new(value))),
-        Err(source) => Err(RecordError::Value { key: key.to_string(), source }),
+        Err(source) => Err(RecordError::Value {
+            key: key.to_string(),
+            source,
+        }),
     }
 }

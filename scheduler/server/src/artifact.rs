@@ -39,7 +39,11 @@ struct Shared {
 impl ArtifactPool {
     /// A pool over a store and a registry client.
     pub fn new(store: ArtifactStore, oci: oci::Fetcher) -> Self {
-        Self { store, oci, shared: Arc::default() }
+        Self {
+            store,
+            oci,
+            shared: Arc::default(),
+        }
     }
 
     /// What is known of an image without waiting: only of a digest that was read before.
@@ -87,7 +91,10 @@ impl ArtifactPool {
             return Ok(info);
         }
         let digest = info.digest;
-        self.store.put(bytes.clone()).await.map_err(|e| unavailable("store", &digest, &e))?;
+        self.store
+            .put(bytes.clone())
+            .await
+            .map_err(|e| unavailable("store", &digest, &e))?;
         self.remember(info.clone(), bytes);
         Ok(info)
     }
@@ -131,15 +138,24 @@ impl ArtifactPool {
     /// Deletes what nobody names. Returns how many went.
     pub async fn collect(&self, named: &BTreeSet<Digest>) -> Result<usize, ApiError> {
         let stored = self.store.list().await.map_err(|e| {
-            ApiError::new(ErrorCode::Unavailable, format!("failed to list artifacts: {e}"), "try again")
+            ApiError::new(
+                ErrorCode::Unavailable,
+                format!("failed to list artifacts: {e}"),
+                "try again",
+            )
         })?;
         let mut gone = 0;
         for kept in stored {
-            let Ok(digest) = kept.digest.as_str().parse::<Digest>() else { continue };
+            let Ok(digest) = kept.digest.as_str().parse::<Digest>() else {
+                continue;
+            };
             if named.contains(&digest) {
                 continue;
             }
-            self.store.delete(&kept.digest).await.map_err(|e| unavailable("delete", &digest, &e))?;
+            self.store
+                .delete(&kept.digest)
+                .await
+                .map_err(|e| unavailable("delete", &digest, &e))?;
             self.lock().forget(&digest);
             gone += 1;
         }
@@ -199,7 +215,10 @@ async fn check(expected: Option<Digest>, bytes: Bytes) -> Result<ArtifactInfo, A
     if bytes.len() as u64 > ARTIFACT_BYTES_MAX {
         return Err(ApiError::new(
             ErrorCode::TooLarge,
-            format!("failed to take an artifact of {} bytes: at most {ARTIFACT_BYTES_MAX} are allowed", bytes.len()),
+            format!(
+                "failed to take an artifact of {} bytes: at most {ARTIFACT_BYTES_MAX} are allowed",
+                bytes.len()
+            ),
             "build it smaller: strip debug information, optimise for size",
         ));
     }
@@ -222,7 +241,11 @@ async fn check(expected: Option<Digest>, bytes: Bytes) -> Result<ArtifactInfo, A
     });
     match read.await {
         Ok(result) => result,
-        Err(e) => Err(ApiError::new(ErrorCode::Internal, format!("failed to read an artifact: {e}"), "report this")),
+        Err(e) => Err(ApiError::new(
+            ErrorCode::Internal,
+            format!("failed to read an artifact: {e}"),
+            "report this",
+        )),
     }
 }
 

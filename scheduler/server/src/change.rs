@@ -61,8 +61,8 @@ pub enum Change {
         /// Whether no token is needed: development only.
         at_first_sight: bool,
     },
-    /// Delete templates that nothing has named for long.
-    DropTemplates(BTreeSet<Digest>),
+    /// Delete these records, if still nothing names them.
+    Collect(BTreeSet<Key>),
 }
 
 /// Who waits for the outcome of a change.
@@ -128,7 +128,7 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     let mut scratch = world.clone();
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
     for Queued { asker, change } in queue {
-        match decide_one(&scratch, change, at) {
+        match decide_one(&scratch, change, now, at) {
             Ok((writes, draft)) => {
                 if let Err(error) = take(&mut scratch, &mut batch.writes, &mut dirty, writes) {
                     batch.refused.push(Refused { asker, error });
@@ -141,7 +141,10 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     }
     let (plan, report) = plan_only(&scratch, now, &dirty);
     for (workload, place) in plan.places {
-        let value = place.as_ref().and_then(|place| serde_json::to_vec(place).ok()).map(Bytes::from);
+        let value = place
+            .as_ref()
+            .and_then(|place| serde_json::to_vec(place).ok())
+            .map(Bytes::from);
         batch.writes.insert(Key::Place(workload), value);
     }
     let commit = world.head.n + 1;
@@ -164,9 +167,13 @@ impl Draft {
     fn finish(self, commit: u64, report: &PlanReport) -> serde_json::Value {
         match self {
             Self::Applied(applied) => {
-                let workloads: BTreeSet<&str> =
-                    applied.objects.iter().filter(|o| o.kind == "Workload").map(|o| o.name.as_str()).collect();
-                let concerns = |id: &WorkloadId| workloads.contains(id.to_string().as_str());
+                let workloads: BTreeSet<String> = applied
+                    .objects
+                    .iter()
+                    .filter(|o| o.kind == "Workload")
+                    .map(|o| o.name.clone())
+                    .collect();
+                let concerns = |id: &WorkloadId| workloads.contains(&id.to_string());
                 let applied = with_plan(applied, commit, report, &concerns);
                 serde_json::to_value(applied).unwrap_or_default()
             }
@@ -186,39 +193,63 @@ pub fn with_plan(
     applied.commit = commit;
     let changes: Vec<PlacementChange> = report.changes().into_iter().filter(|c| concerns(&c.workload)).collect();
     if changes.len() > CHANGES_MAX {
-        applied.notes.push(format!("{} placements change; the first {CHANGES_MAX} are listed", changes.len()));
+        applied.notes.push(format!(
+            "{} placements change; the first {CHANGES_MAX} are listed",
+            changes.len()
+        ));
     }
     applied.changes = changes.into_iter().take(CHANGES_MAX).collect();
-    let waiting = report.waiting().into_iter().filter(|(id, _)| concerns(id)).take(WAITING_MAX);
+    let waiting = report
+        .waiting()
+        .into_iter()
+        .filter(|(id, _)| concerns(id))
+        .take(WAITING_MAX);
     applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
     applied
 }
 
-fn decide_one(world: &World, change: Change, at: UnixMs) -> Result<(Vec<apply::Write>, Draft), ApiError> {
+fn decide_one(world: &World, change: Change, now: Mono, at: UnixMs) -> Result<(Vec<apply::Write>, Draft), ApiError> {
     let applied = |decision: Decision| (decision.writes, Draft::Applied(decision.applied));
     match change {
         Change::Apply { at: Some(wanted), .. } if wanted != world.head.n => Err(ApiError::new(
             ErrorCode::Conflict,
-            format!("failed to apply at commit {wanted}: the newest commit is {}", world.head.n),
+            format!(
+                "failed to apply at commit {wanted}: the newest commit is {}",
+                world.head.n
+            ),
             "look at `heddle plan` again, then apply at its commit",
         )),
         Change::Apply { documents, .. } => apply::decide_apply(world, &documents, at).map(applied),
-        Change::Delete(delete) => apply::decide_delete(world, &delete, at).map(applied),
+        Change::Delete(delete) => apply::decide_delete(world, &delete.objects, delete.ignore_missing, at).map(applied),
         Change::Undo(undo) => apply::decide_undo(world, &undo, at).map(applied),
-        Change::SetHost(set) => apply::decide_set_host(world, &set).map(applied),
-        Change::ForgetHost(forget) => apply::decide_forget(world, &forget).map(applied),
-        Change::MakeToken { token, valid_ms, realm_keys } => {
-            let writes = apply::decide_token(&token, valid_ms, at)?;
-            Ok((writes, Draft::Token(JoinToken { token, realm_keys })))
+        Change::SetHost(set) => apply::decide_set_host(world, &set, at).map(applied),
+        Change::ForgetHost(forget) => apply::decide_forget(world, &forget, now, at).map(applied),
+        Change::MakeToken {
+            token,
+            valid_ms,
+            realm_keys,
+        } => {
+            let decision = apply::decide_token(world, &token, valid_ms, at)?;
+            Ok((decision.writes, Draft::Token(JoinToken { token, realm_keys })))
         }
-        Change::Admit { hello, public_key, at_first_sight } => {
-            let writes = apply::decide_join(world, &hello, &public_key, at_first_sight, at)?;
-            Ok((writes, Draft::Nothing))
+        Change::Admit {
+            hello,
+            public_key,
+            at_first_sight,
+        } => {
+            let joining = apply::Joining {
+                hello: &hello,
+                public_key: &public_key,
+                trust_on_first_use: at_first_sight,
+            };
+            Ok((apply::decide_join(world, &joining, at)?.writes, Draft::Nothing))
         }
-        Change::DropTemplates(digests) => {
-            let unnamed = apply::unnamed_templates(world);
-            let writes = digests.into_iter().filter(|d| unnamed.contains(d));
-            Ok((writes.map(|d| apply::Write { key: Key::Template(d), value: None }).collect(), Draft::Nothing))
+        Change::Collect(keys) => {
+            let unnamed = apply::collect_garbage(world, at).into_iter();
+            Ok((
+                unnamed.filter(|write| keys.contains(&write.key)).collect(),
+                Draft::Nothing,
+            ))
         }
     }
 }
@@ -229,11 +260,16 @@ fn take(
     dirty: &mut Dirty,
     writes: Vec<apply::Write>,
 ) -> Result<(), ApiError> {
-    let too_large = writes.iter().find(|w| w.value.as_ref().is_some_and(|v| v.len() > VALUE_BYTES_MAX));
+    let too_large = writes
+        .iter()
+        .find(|w| w.value.as_ref().is_some_and(|v| v.len() > VALUE_BYTES_MAX));
     if let Some(write) = too_large {
         return Err(ApiError::new(
             ErrorCode::TooLarge,
-            format!("failed to store {}: it has more than {VALUE_BYTES_MAX} bytes", write.key),
+            format!(
+                "failed to store {}: it has more than {VALUE_BYTES_MAX} bytes",
+                write.key
+            ),
             "split the object",
         ));
     }
@@ -323,7 +359,9 @@ fn shrink(record: &mut AuditRecord) {
     if size(record) > VALUE_BYTES_MAX {
         let left_out = record.changes.len();
         record.changes.clear();
-        record.facts = vec![format!("{left_out} changed records are not listed: the record would be too large")];
+        record.facts = vec![format!(
+            "{left_out} changed records are not listed: the record would be too large"
+        )];
     }
     if size(record) > VALUE_BYTES_MAX {
         // The retry of such a request is answered from the state instead of from memory.
@@ -333,5 +371,12 @@ fn shrink(record: &mut AuditRecord) {
 
 /// The batch's writes as the store takes them.
 pub fn store_writes(batch: &Batch) -> Vec<Write> {
-    batch.writes.iter().map(|(key, value)| Write { key: key.to_string(), value: value.clone() }).collect()
+    batch
+        .writes
+        .iter()
+        .map(|(key, value)| Write {
+            key: key.to_string(),
+            value: value.clone(),
+        })
+        .collect()
 }

@@ -16,8 +16,14 @@ impl EventLog {
     /// Notes something that happened.
     pub fn note(&mut self, at: UnixMs, commit: u64, kind: &str, about: impl Into<String>, message: impl Into<String>) {
         self.seq += 1;
-        let event =
-            Event { seq: self.seq, at, commit, kind: kind.to_owned(), about: about.into(), message: message.into() };
+        let event = Event {
+            seq: self.seq,
+            at,
+            commit,
+            kind: kind.to_owned(),
+            about: about.into(),
+            message: message.into(),
+        };
         tracing::info!(kind = event.kind, about = event.about, commit, "{}", event.message);
         if self.events.len() >= EVENTS_KEPT {
             self.events.pop_front();
@@ -43,7 +49,11 @@ impl EventLog {
         };
         let full = events.len() == page;
         let next = events.last().filter(|_| full).map_or(self.seq, |e| e.seq);
-        EventList { events, next, lost: ask.after > 0 && ask.after + 1 < oldest }
+        EventList {
+            events,
+            next,
+            lost: ask.after > 0 && ask.after + 1 < oldest,
+        }
     }
 }
 
@@ -64,7 +74,10 @@ mod tests {
         let log = log(1_200);
         let (mut after, mut seen) = (1, Vec::new());
         loop {
-            let page = log.list(&Events { after, ..Events::default() });
+            let page = log.list(&Events {
+                after,
+                ..Events::default()
+            });
             seen.extend(page.events.iter().map(|e| e.seq));
             if page.next == after {
                 break;
@@ -78,13 +91,29 @@ mod tests {
     fn the_log_is_bounded_and_says_what_it_lost() {
         let log = log(EVENTS_KEPT as u64 + 10);
         assert_eq!(log.events.len(), EVENTS_KEPT);
-        assert!(log.list(&Events { after: 3, ..Events::default() }).lost);
-        assert!(!log.list(&Events { after: 10, ..Events::default() }).lost);
+        assert!(
+            log.list(&Events {
+                after: 3,
+                ..Events::default()
+            })
+            .lost
+        );
+        assert!(
+            !log.list(&Events {
+                after: 10,
+                ..Events::default()
+            })
+            .lost
+        );
     }
 
     #[test]
     fn events_can_be_asked_for_by_object() {
-        let page = log(10).list(&Events { about: Some("odd".into()), last: 3, ..Events::default() });
+        let page = log(10).list(&Events {
+            about: Some("odd".into()),
+            last: 3,
+            ..Events::default()
+        });
         assert_eq!(page.events.iter().map(|e| e.seq).collect::<Vec<_>>(), [6, 8, 10]);
     }
 }

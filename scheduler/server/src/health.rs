@@ -100,7 +100,9 @@ pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> std::io::Resul
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     tokio::spawn(async move {
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of file descriptors, most likely: a pause lets some be closed.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -127,7 +129,10 @@ async fn answer(request: Request<Incoming>, metrics: Arc<Metrics>) -> Result<Res
     let (status, body) = match request.uri().path() {
         "/metrics" => (StatusCode::OK, metrics.print()),
         "/healthz" if metrics.leading.load(Ordering::Relaxed) => (StatusCode::OK, "ok: leading\n".to_owned()),
-        "/healthz" => (StatusCode::SERVICE_UNAVAILABLE, "not leading: the store does not answer\n".to_owned()),
+        "/healthz" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not leading: the store does not answer\n".to_owned(),
+        ),
         _ => (StatusCode::NOT_FOUND, "try /healthz or /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -144,7 +149,10 @@ mod tests {
         let metrics = Metrics::default();
         Metrics::add(&metrics.commits_total, 3);
         let text = metrics.print();
-        assert!(text.contains("# HELP heddle_scheduler_commits_total Commits made by this scheduler."), "{text}");
+        assert!(
+            text.contains("# HELP heddle_scheduler_commits_total Commits made by this scheduler."),
+            "{text}"
+        );
         assert!(text.contains("\nheddle_scheduler_commits_total 3\n"));
         assert!(text.contains("\nheddle_scheduler_leading 0\n"));
     }

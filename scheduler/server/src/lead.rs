@@ -72,18 +72,32 @@ pub async fn start(options: &SchedulerOptions) -> anyhow::Result<Started> {
     pool.recall(world.workloads.values().flat_map(|w| w.artifacts.values()));
     let requests = load_requests(&store).await?;
     serve_artifacts(options, pool.clone()).await?;
-    Ok(Started { link, store, pool, key, world, requests, preflight })
+    Ok(Started {
+        link,
+        store,
+        pool,
+        key,
+        world,
+        requests,
+        preflight,
+    })
 }
 
 /// The numbers by which this scheduler judges silence.
 pub fn liveness(options: &SchedulerOptions) -> LivenessOptions {
-    LivenessOptions { lost_after_ms: options.host_lost_after_ms, ..LivenessOptions::default() }
+    LivenessOptions {
+        lost_after_ms: options.host_lost_after_ms,
+        ..LivenessOptions::default()
+    }
 }
 
 fn read_realm_key(options: &SchedulerOptions) -> anyhow::Result<SigningKey> {
     let path = &options.realm_key;
     let seed = std::fs::read_to_string(path).with_context(|| {
-        format!("failed to read the realm key {}; `heddle keygen` makes one, `heddle up` by itself", path.display())
+        format!(
+            "failed to read the realm key {}; `heddle keygen` makes one, `heddle up` by itself",
+            path.display()
+        )
     })?;
     SigningKey::from_seed(&seed).with_context(|| format!("failed to read the realm key {}", path.display()))
 }
@@ -109,10 +123,17 @@ async fn load_and_take_over(store: &Store, id: &str) -> anyhow::Result<Image> {
         match outcome {
             Some(CommitOutcome::Committed { n, .. }) => {
                 tracing::info!(commit = n, "took over");
-                return store.image().await.context("the store lost its image while taking over");
+                return store
+                    .image()
+                    .await
+                    .context("the store lost its image while taking over");
             }
             Some(CommitOutcome::Conflict { head }) => {
-                tracing::info!(commit = head.n, leader = head.leader_id, "another scheduler committed; loading again");
+                tracing::info!(
+                    commit = head.n,
+                    leader = head.leader_id,
+                    "another scheduler committed; loading again"
+                );
             }
             None => {}
         }
@@ -126,7 +147,10 @@ pub fn world_of(image: &Image, liveness: LivenessOptions) -> anyhow::Result<Worl
     for (key, value) in &image.values {
         world.apply_write(key, Some(value))?;
     }
-    world.set_head(Version { epoch: image.head.epoch, n: image.head.n });
+    world.set_head(Version {
+        epoch: image.head.epoch,
+        n: image.head.n,
+    });
     Ok(world)
 }
 

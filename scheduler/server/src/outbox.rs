@@ -40,19 +40,41 @@ impl Outbox {
 
     /// Sends bytes.
     pub fn send(&self, to: async_nats::Subject, payload: impl Into<Bytes>) {
-        self.post(Letter { to, headers: None, payload: payload.into() });
+        self.post(Letter {
+            to,
+            headers: None,
+            payload: payload.into(),
+        });
     }
 
     /// Sends nothing but headers.
     pub fn send_headers(&self, to: async_nats::Subject, headers: HeaderMap) {
-        self.post(Letter { to, headers: Some(headers), payload: Bytes::new() });
+        self.post(Letter {
+            to,
+            headers: Some(headers),
+            payload: Bytes::new(),
+        });
     }
 
     /// Sends an API answer and its attachment.
     pub fn answer(&self, to: async_nats::Subject, answer: Result<(serde_json::Value, Bytes), ApiError>) {
         let (response, attachment) = match answer {
-            Ok((ok, attachment)) => (Response { v: api::VERSION, ok: Some(ok), error: None }, attachment),
-            Err(error) => (Response { v: api::VERSION, ok: None, error: Some(error) }, Bytes::new()),
+            Ok((ok, attachment)) => (
+                Response {
+                    v: api::VERSION,
+                    ok: Some(ok),
+                    error: None,
+                },
+                attachment,
+            ),
+            Err(error) => (
+                Response {
+                    v: api::VERSION,
+                    ok: None,
+                    error: Some(error),
+                },
+                Bytes::new(),
+            ),
         };
         match api::join("response", &response, &attachment) {
             Ok(bytes) => self.send(to, bytes),

@@ -105,7 +105,9 @@ impl Pusher {
 
     /// Whether a host has a push under way or holds something else than it should.
     pub fn is_behind(&self, host: &HostId, accepted: Option<Accepted>) -> bool {
-        self.hosts.get(host).is_some_and(|w| accepted.is_none_or(|a| a.digest != w.digest))
+        self.hosts
+            .get(host)
+            .is_some_and(|w| accepted.is_none_or(|a| a.digest != w.digest))
     }
 
     /// The push that a host needs now, if it needs one. The caller knows that the host lives.
@@ -134,17 +136,25 @@ impl Pusher {
             body_digest: wanted.digest,
             body: wanted.body.clone(),
         };
-        Some(Push { host: host.clone(), spec })
+        Some(Push {
+            host: host.clone(),
+            spec,
+        })
     }
 
     /// Hosts whose last push failed: they are due again after a pause.
     pub fn waiting(&self) -> impl Iterator<Item = HostId> + '_ {
-        self.hosts.iter().filter(|(_, w)| w.failures > 0 && !w.in_flight).map(|(host, _)| host.clone())
+        self.hosts
+            .iter()
+            .filter(|(_, w)| w.failures > 0 && !w.in_flight)
+            .map(|(host, _)| host.clone())
     }
 
     /// Takes in what came of a push. Says whether it failed.
     pub fn note(&mut self, pushed: &Pushed, head: Version, now: Mono, jitter: f64) -> bool {
-        let Some(wanted) = self.hosts.get_mut(&pushed.host) else { return false };
+        let Some(wanted) = self.hosts.get_mut(&pushed.host) else {
+            return false;
+        };
         if std::mem::take(&mut wanted.in_flight) {
             self.in_flight -= 1;
         }
@@ -152,7 +162,11 @@ impl Pusher {
             wanted.failures = 0;
             return false;
         }
-        if let Ok(SpecAnswer::Refused { accepted: Some(accepted), .. }) = &pushed.answer {
+        if let Ok(SpecAnswer::Refused {
+            accepted: Some(accepted),
+            ..
+        }) = &pushed.answer
+        {
             // A host that holds something newer than its version here (its records are from a lost future, say)
             // takes the spec again once that is signed with the present head.
             if accepted.version >= wanted.version && head > accepted.version {
@@ -197,16 +211,30 @@ mod tests {
             template: Digest::of(b"t"),
             count,
         };
-        HostSpecBody { units: vec![unit], ..HostSpecBody::default() }
+        HostSpecBody {
+            units: vec![unit],
+            ..HostSpecBody::default()
+        }
     }
 
     fn due(pusher: &mut Pusher, accepted: Option<Accepted>, now: u64) -> Option<Version> {
         let realm = Realm::parse("r").unwrap();
-        pusher.due(&realm, &host(), &BootId::new("b"), accepted, Mono(now)).map(|p| p.spec.version)
+        pusher
+            .due(&realm, &host(), &BootId::new("b"), accepted, Mono(now))
+            .map(|p| p.spec.version)
     }
 
     fn answer(pusher: &mut Pusher, answer: Result<SpecAnswer, String>, head: Version, now: u64) {
-        pusher.note(&Pushed { host: host(), boot_id: BootId::new("b"), answer }, head, Mono(now), 1.0);
+        pusher.note(
+            &Pushed {
+                host: host(),
+                boot_id: BootId::new("b"),
+                answer,
+            },
+            head,
+            Mono(now),
+            1.0,
+        );
     }
 
     #[test]
@@ -219,7 +247,10 @@ mod tests {
         answer(&mut pusher, Err("lost".into()), head, 0);
         assert_eq!(due(&mut pusher, None, 50), None, "not before the pause is over");
         assert_eq!(due(&mut pusher, None, 100), Some(head));
-        let accepted = Accepted { version: head, digest: pusher.wanted_digest(&host()).unwrap() };
+        let accepted = Accepted {
+            version: head,
+            digest: pusher.wanted_digest(&host()).unwrap(),
+        };
         answer(&mut pusher, Ok(SpecAnswer::Accepted(accepted)), head, 100);
         assert_eq!(due(&mut pusher, Some(accepted), 200), None);
     }
@@ -239,9 +270,15 @@ mod tests {
     fn a_host_from_a_lost_future_gets_its_spec_signed_again() {
         let mut pusher = Pusher::default();
         pusher.want(&host(), body(1), Version { epoch: 1, n: 7 }).unwrap();
-        let held = Accepted { version: Version { epoch: 1, n: 9 }, digest: Digest::of(b"other") };
+        let held = Accepted {
+            version: Version { epoch: 1, n: 9 },
+            digest: Digest::of(b"other"),
+        };
         assert!(due(&mut pusher, Some(held), 0).is_some());
-        let refused = SpecAnswer::Refused { reason: SpecRefusal::Older("1.9".into()), accepted: Some(held) };
+        let refused = SpecAnswer::Refused {
+            reason: SpecRefusal::Older("1.9".into()),
+            accepted: Some(held),
+        };
         answer(&mut pusher, Ok(refused), Version { epoch: 2, n: 12 }, 0);
         assert_eq!(due(&mut pusher, Some(held), 1_000), Some(Version { epoch: 2, n: 12 }));
     }

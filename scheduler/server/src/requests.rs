@@ -35,7 +35,10 @@ impl RequestMemory {
     /// Remembers the requests that a commit answered.
     pub fn learn(&mut self, audit: &AuditRecord) {
         for request in &audit.requests {
-            let remembered = Remembered { body_digest: request.body_digest, result: request.result.clone() };
+            let remembered = Remembered {
+                body_digest: request.body_digest,
+                result: request.result.clone(),
+            };
             if self.by_id.insert(request.request_id.clone(), remembered).is_none() {
                 self.by_age.push_back((audit.at, request.request_id.clone()));
             }
@@ -83,7 +86,10 @@ mod tests {
         let mut memory = RequestMemory::default();
         memory.learn(&audit(0, "a"));
         memory.learn(&audit(REQUEST_ID_TTL_MS - 1, "b"));
-        assert_eq!(memory.get(&RequestId::new("a")).map(|r| r.result.clone()), Some(serde_json::json!(0)));
+        assert_eq!(
+            memory.get(&RequestId::new("a")).map(|r| r.result.clone()),
+            Some(serde_json::json!(0))
+        );
         memory.learn(&audit(REQUEST_ID_TTL_MS, "c"));
         assert_eq!(memory.get(&RequestId::new("a")), None);
         assert!(memory.get(&RequestId::new("b")).is_some());

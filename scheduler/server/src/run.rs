@@ -16,8 +16,8 @@ use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
 use crate::push::{self, Pushed, Pusher};
 use crate::requests::RequestMemory;
-use crate::serve::wait::Waiters;
 use crate::serve::Ask;
+use crate::serve::wait::Waiters;
 use crate::store::{Preflight, Store};
 use anyhow::Context as _;
 use futures::stream::{SelectAll, StreamExt as _};
@@ -94,19 +94,31 @@ pub(crate) struct Scheduler {
 /// What work beside the loop came to.
 pub(crate) enum Done {
     /// A manifest was read and its images resolved.
-    Resolved { ask: Box<Ask>, documents: Result<Vec<ResolvedDocument>, ApiError> },
+    Resolved {
+        ask: Box<Ask>,
+        documents: Result<Vec<ResolvedDocument>, ApiError>,
+    },
     /// A commit ended, one way or the other.
     Committed(commit::CommitEnd),
     /// A push ended.
     Pushed(Pushed),
     /// A request was carried out beside the loop.
-    Answered { ask: Box<Ask>, answer: Result<(serde_json::Value, bytes::Bytes), ApiError> },
+    Answered {
+        ask: Box<Ask>,
+        answer: Result<(serde_json::Value, bytes::Bytes), ApiError>,
+    },
     /// A host said all that it runs.
     Reported { host: HostId, report: HostReport },
     /// An image of the state was made for a client.
-    BackedUp { ask: Box<Ask>, image: Result<keep::BackupImage, String> },
+    BackedUp {
+        ask: Box<Ask>,
+        image: Result<keep::BackupImage, String>,
+    },
     /// A client's backup was read.
-    RestoreRead { ask: Box<Ask>, image: Result<crate::store::Image, String> },
+    RestoreRead {
+        ask: Box<Ask>,
+        image: Result<crate::store::Image, String>,
+    },
 }
 
 /// Where a message came from.
@@ -163,10 +175,21 @@ impl Scheduler {
             true => Access::Signed(options.trusted_keys.iter().cloned().collect()),
             false => Access::Open,
         };
-        let Started { link, store, pool, key, world, requests, preflight } = started;
+        let Started {
+            link,
+            store,
+            pool,
+            key,
+            world,
+            requests,
+            preflight,
+        } = started;
         Self {
             outbox: Outbox::start(link.client.clone()),
-            receiver: Receiver::new(heddle_protocol::defaults::CHUNKED_BYTES_MAX + (1 << 20), CHUNKED_REQUESTS_MAX),
+            receiver: Receiver::new(
+                heddle_protocol::defaults::CHUNKED_BYTES_MAX + (1 << 20),
+                CHUNKED_REQUESTS_MAX,
+            ),
             options,
             link,
             store,
@@ -236,7 +259,11 @@ impl Scheduler {
         self.follow(noted);
         self.refresh_specs(None);
         let head = self.world.head;
-        self.note("scheduler-started", self.options.id.clone(), format!("leads from commit {}", head.n));
+        self.note(
+            "scheduler-started",
+            self.options.id.clone(),
+            format!("leads from commit {}", head.n),
+        );
         self.measure();
     }
 
@@ -260,7 +287,11 @@ impl Scheduler {
             Done::Answered { ask, answer } => self.answer(&ask, answer),
             Done::Reported { host, report } => {
                 let now = self.now();
-                let noted = self.world.apply(Fact::HostReported { host: host.clone(), report, now });
+                let noted = self.world.apply(Fact::HostReported {
+                    host: host.clone(),
+                    report,
+                    now,
+                });
                 self.behind.insert(host);
                 self.follow(noted);
             }
@@ -272,7 +303,11 @@ impl Scheduler {
 
     fn take_link_state(&mut self, state: LinkState) {
         let now = self.now();
-        let fact = if state.up { Fact::LinkUp { now } } else { Fact::LinkDown { now } };
+        let fact = if state.up {
+            Fact::LinkUp { now }
+        } else {
+            Fact::LinkDown { now }
+        };
         let noted = self.world.apply(fact);
         self.follow(noted);
     }
@@ -295,7 +330,11 @@ impl Scheduler {
         }
         if let Ok(heddle_protocol::host_report::SpecAnswer::Accepted(accepted)) = &pushed.answer {
             let (host, boot_id) = (pushed.host.clone(), pushed.boot_id.clone());
-            let noted = self.world.apply(Fact::HostAcceptedSpec { host, boot_id, accepted: *accepted, now });
+            let noted = self.world.apply(Fact::HostAcceptedSpec {
+                host,
+                boot_id,
+                accepted: *accepted,
+            });
             self.follow(noted);
         }
         self.behind.insert(pushed.host.clone());
@@ -312,7 +351,8 @@ impl Scheduler {
         }
         for event in noted.events {
             if self.facts.len() < commit::FACTS_MAX && event.kind.starts_with("host-") {
-                self.facts.push(format!("{} {}: {}", event.kind, event.about, event.message));
+                self.facts
+                    .push(format!("{} {}: {}", event.kind, event.about, event.message));
             }
             self.note(event.kind, event.about, event.message);
         }
@@ -340,12 +380,19 @@ impl Scheduler {
     fn push_due(&mut self) {
         let now = self.now();
         for host in std::mem::take(&mut self.behind) {
-            let Some(observed) = self.world.observed.get(&host) else { continue };
-            let Some(boot_id) = observed.boot_id.clone() else { continue };
+            let Some(observed) = self.world.observed.get(&host) else {
+                continue;
+            };
+            let Some(boot_id) = observed.boot_id.clone() else {
+                continue;
+            };
             if observed.hello.is_none() || now.since(observed.last_heard) > self.options.host_lost_after_ms {
                 continue;
             }
-            let Some(due) = self.pusher.due(&self.options.realm, &host, &boot_id, observed.accepted, now) else {
+            let Some(due) = self
+                .pusher
+                .due(&self.options.realm, &host, &boot_id, observed.accepted, now)
+            else {
                 continue;
             };
             Metrics::add(&self.metrics.pushes_total, 1);
@@ -383,7 +430,7 @@ impl Scheduler {
         }
     }
 
-    fn queue(&mut self, queued: Queued) -> Result<(), (Queued, ApiError)> {
+    fn queue(&mut self, queued: Queued) -> Result<(), Box<(Queued, ApiError)>> {
         if self.queue.len() >= QUEUE_MAX {
             Metrics::add(&self.metrics.requests_shed_total, 1);
             let error = ApiError::new(
@@ -391,7 +438,7 @@ impl Scheduler {
                 format!("failed to take the change: {QUEUE_MAX} others wait"),
                 "try again in a moment",
             );
-            return Err((queued, error));
+            return Err(Box::new((queued, error)));
         }
         self.queue.push_back(queued);
         Ok(())
@@ -407,7 +454,9 @@ impl Scheduler {
 
     fn measure(&self) {
         let metrics = &self.metrics;
-        metrics.leading.store(self.is_leading(), std::sync::atomic::Ordering::Relaxed);
+        metrics
+            .leading
+            .store(self.is_leading(), std::sync::atomic::Ordering::Relaxed);
         Metrics::set(&metrics.epoch, self.world.head.epoch);
         Metrics::set(&metrics.commit, self.world.head.n);
         Metrics::set(&metrics.workloads, self.world.workloads.len() as u64);
@@ -433,13 +482,18 @@ impl Scheduler {
 
 /// The time for people and records. Decisions use the monotonic clock.
 pub(crate) fn wall_clock() -> UnixMs {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Change {
     /// A change that nobody waits for.
     fn unasked(self) -> Queued {
-        Queued { asker: crate::change::Asker::Nobody, change: self }
+        Queued {
+            asker: crate::change::Asker::Nobody,
+            change: self,
+        }
     }
 }

@@ -41,17 +41,28 @@ pub struct Ask {
 }
 
 /// Reads a whole request. None means that nobody waits for an answer.
-pub fn read_ask(message: &Message, payload: &Bytes, access: &Access) -> Option<Result<Ask, (async_nats::Subject, ApiError)>> {
+pub fn read_ask(
+    message: &Message,
+    payload: &Bytes,
+    access: &Access,
+) -> Option<Result<Ask, (async_nats::Subject, ApiError)>> {
     let reply = message.reply.clone()?;
     Some(read(message, payload, access, reply.clone()).map_err(|error| (reply, error)))
 }
 
 fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::Subject) -> Result<Ask, ApiError> {
     let bad = |e: &dyn std::fmt::Display| {
-        ApiError::new(ErrorCode::BadRequest, format!("failed to read the request: {e}"), "update the client")
+        ApiError::new(
+            ErrorCode::BadRequest,
+            format!("failed to read the request: {e}"),
+            "update the client",
+        )
     };
     let Some(Subject::Api(_, namespace, verb)) = Subject::parse(&message.subject) else {
-        return Err(bad(&format!("its subject {:?} names no namespace and verb", message.subject.as_str())));
+        return Err(bad(&format!(
+            "its subject {:?} names no namespace and verb",
+            message.subject.as_str()
+        )));
     };
     let opened = envelope::open(payload).map_err(|e| bad(&e))?;
     let signer = check_signature(&opened)?;
@@ -64,9 +75,16 @@ fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::
         || request.request_id.as_str().len() > NAME_BYTES_MAX
         || request.actor.len() > NAME_BYTES_MAX
     {
-        return Err(bad(&format!("a request id has 1 to {NAME_BYTES_MAX} bytes, and an actor at most as many")));
+        return Err(bad(&format!(
+            "a request id has 1 to {NAME_BYTES_MAX} bytes, and an actor at most as many"
+        )));
     }
-    let asked = Asked { actor: &request.actor, key: signer.as_deref(), verb: &verb, namespace: &namespace };
+    let asked = Asked {
+        actor: &request.actor,
+        key: signer.as_deref(),
+        verb: &verb,
+        namespace: &namespace,
+    };
     authorize(access, &asked)?;
     let actor = match signer {
         Some(key) => format!("{} ({key})", request.actor),
@@ -74,7 +92,16 @@ fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::
     };
     let attachment = payload.slice_ref(attachment);
     let body_digest = digest_of(&request.body, &attachment);
-    Ok(Ask { reply, namespace, verb, request_id: request.request_id, actor, body: request.body, body_digest, attachment })
+    Ok(Ask {
+        reply,
+        namespace,
+        verb,
+        request_id: request.request_id,
+        actor,
+        body: request.body,
+        body_digest,
+        attachment,
+    })
 }
 
 /// A signature that is there must be good, whether one is needed or not.
@@ -107,7 +134,11 @@ impl Ask {
 
 fn read_body<T: DeserializeOwned>(body: &serde_json::Value, verb: &str) -> Result<T, ApiError> {
     T::deserialize(body).map_err(|e| {
-        ApiError::new(ErrorCode::BadRequest, format!("failed to read the body of {verb}: {e}"), "update the client")
+        ApiError::new(
+            ErrorCode::BadRequest,
+            format!("failed to read the body of {verb}: {e}"),
+            "update the client",
+        )
     })
 }
 
@@ -115,7 +146,11 @@ fn read_body<T: DeserializeOwned>(body: &serde_json::Value, verb: &str) -> Resul
 pub fn plain<T: serde::Serialize>(answer: &T) -> Result<(serde_json::Value, Bytes), ApiError> {
     match serde_json::to_value(answer) {
         Ok(value) => Ok((value, Bytes::new())),
-        Err(e) => Err(ApiError::new(ErrorCode::Internal, format!("failed to write the answer: {e}"), "report this")),
+        Err(e) => Err(ApiError::new(
+            ErrorCode::Internal,
+            format!("failed to write the answer: {e}"),
+            "report this",
+        )),
     }
 }
 
@@ -140,7 +175,12 @@ mod tests {
 
     fn request() -> Vec<u8> {
         let body = serde_json::json!({"a": 1});
-        let request = Request { v: 1, request_id: RequestId::new("r-1"), actor: "ann".into(), body };
+        let request = Request {
+            v: 1,
+            request_id: RequestId::new("r-1"),
+            actor: "ann".into(),
+            body,
+        };
         api::join("request", &request, b"bytes").unwrap()
     }
 

@@ -105,6 +105,9 @@ impl CapabilityError {
     /// Wraps what a linker said about an import.
     pub fn link(import: &Import<'_>) -> impl Fn(wasmtime::Error) -> Self {
         let interface = import.interface.to_owned();
-        move |source| Self::Link { interface: interface.clone(), source }
+        move |source| Self::Link {
+            interface: interface.clone(),
+            source,
+        }
     }
 }

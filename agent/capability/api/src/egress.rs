@@ -31,8 +31,14 @@ impl WasiHttpHooks for DenyOutgoing {
         _options: Option<RequestOptions>,
         _done: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let to = request.uri().authority().map_or("an unnamed host", |authority| authority.as_str());
-        let text = format!("failed to send {} to {to}: the workload may send nothing to the outside", request.method());
+        let to = request
+            .uri()
+            .authority()
+            .map_or("an unnamed host", |authority| authority.as_str());
+        let text = format!(
+            "failed to send {} to {to}: the workload may send nothing to the outside",
+            request.method()
+        );
         self.log.write(Level::Warn, &text);
         Box::new(async { Err(Error::HttpRequestDenied) })
     }

@@ -72,14 +72,24 @@ pub struct Log {
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("unit", &self.unit).field("component", &self.component).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("unit", &self.unit)
+            .field("component", &self.component)
+            .finish_non_exhaustive()
     }
 }
 
 impl Log {
     /// The log of a component.
     pub fn new(unit: UnitId, component: ComponentName, lines: Arc<dyn LogLines>) -> Self {
-        Self { unit, component, lines, started: Instant::now(), due: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+        Self {
+            unit,
+            component,
+            lines,
+            started: Instant::now(),
+            due: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
     }
 
     /// Writes text as lines. Empty lines are left out, long ones are cut into several.
@@ -108,14 +118,17 @@ impl Log {
             let due = due.max(now);
             (due - now <= pace * LINES_AT_ONCE).then_some(due.saturating_add(pace))
         };
-        self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        self.due
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .is_ok()
     }
 
     fn report_dropped(&self) {
         if self.dropped.load(Ordering::Relaxed) > 0 {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             let text = format!("dropped the rest of {dropped} writes: over {LINES_PER_SECOND} lines a second");
-            self.lines.line(&self.unit, &self.component, Level::Warn.as_str(), &text);
+            self.lines
+                .line(&self.unit, &self.component, Level::Warn.as_str(), &text);
         }
     }
 }
@@ -131,14 +144,23 @@ mod tests {
 
     impl LogLines for Kept {
         fn line(&self, unit: &UnitId, component: &ComponentName, level: &str, text: &str) {
-            self.0.lock().unwrap().push(format!("{unit} {component} {level} {text}"));
+            self.0
+                .lock()
+                .unwrap()
+                .push(format!("{unit} {component} {level} {text}"));
         }
     }
 
     fn log() -> (Log, Arc<Kept>) {
         let kept = Arc::new(Kept::default());
-        let unit = UnitId { workload: WorkloadId::parse("shop/cart").unwrap(), generation: Generation(2) };
-        (Log::new(unit, ComponentName::parse("api").unwrap(), Arc::clone(&kept) as _), kept)
+        let unit = UnitId {
+            workload: WorkloadId::parse("shop/cart").unwrap(),
+            generation: Generation(2),
+        };
+        (
+            Log::new(unit, ComponentName::parse("api").unwrap(), Arc::clone(&kept) as _),
+            kept,
+        )
     }
 
     #[test]
@@ -147,7 +169,11 @@ mod tests {
         log.write(Level::Info, "one\n\ntwo\r\nthree");
         assert_eq!(
             *kept.0.lock().unwrap(),
-            ["shop/cart@2 api info one", "shop/cart@2 api info two", "shop/cart@2 api info three"]
+            [
+                "shop/cart@2 api info one",
+                "shop/cart@2 api info two",
+                "shop/cart@2 api info three"
+            ]
         );
     }
 

@@ -20,7 +20,10 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// A budget of that many bytes.
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, used: AtomicU64::new(0) }
+        Self {
+            bytes_max,
+            used: AtomicU64::new(0),
+        }
     }
 
     /// What instances have now, in bytes.
@@ -53,7 +56,12 @@ pub struct MemoryMeter {
 impl MemoryMeter {
     /// A meter with a limit of its own, under a budget.
     pub fn new(budget: Arc<MemoryBudget>, bytes_max: u64) -> Self {
-        Self { budget, bytes_max, bytes: 0, refused_by_host: false }
+        Self {
+            budget,
+            bytes_max,
+            bytes: 0,
+            refused_by_host: false,
+        }
     }
 
     /// Whether growth was refused because the host is full rather than the instance.

@@ -36,7 +36,10 @@ impl CapabilitySetBuilder {
 
     /// The set, with nothing lent yet.
     pub fn build(self) -> CapabilitySet {
-        CapabilitySet { kinds: self.kinds, lent: RwLock::default() }
+        CapabilitySet {
+            kinds: self.kinds,
+            lent: RwLock::default(),
+        }
     }
 }
 
@@ -48,9 +51,14 @@ impl CapabilitySet {
 
     /// Lends what every host has without a platform that says so: `config` and `logging`, under these names.
     pub fn lend_defaults(&self) -> Result<(), CapabilityError> {
-        let always = [("config", CapabilityOffer::Config {}), ("logging", CapabilityOffer::Logging {})];
+        let always = [
+            ("config", CapabilityOffer::Config {}),
+            ("logging", CapabilityOffer::Logging {}),
+        ];
         for (name, offer) in always {
-            let Ok(name) = CapabilityName::parse(name) else { continue };
+            let Ok(name) = CapabilityName::parse(name) else {
+                continue;
+            };
             if self.kinds.contains_key(&offer.feature()) {
                 self.apply(&name, &offer)?;
             }
@@ -74,14 +82,23 @@ impl CapabilitySet {
             return Ok(());
         }
         let Some(kind) = self.kinds.get(&feature) else {
-            return Err(CapabilityError::NoSuchKind { name: name.clone(), feature });
+            return Err(CapabilityError::NoSuchKind {
+                name: name.clone(),
+                feature,
+            });
         };
         // A name that turns into another kind takes nothing of the old kind with it.
         if let Some(before) = before.filter(|before| before.feature() != feature) {
             self.forget(&before, name);
         }
-        let entry = Entry { offer: offer.clone(), lent: kind.configure(name, offer)? };
-        self.lent.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), entry);
+        let entry = Entry {
+            offer: offer.clone(),
+            lent: kind.configure(name, offer)?,
+        };
+        self.lent
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), entry);
         Ok(())
     }
 
@@ -96,7 +113,9 @@ impl CapabilitySet {
     /// What is lent now, by name.
     pub fn offers(&self) -> BTreeMap<CapabilityName, CapabilityOffer> {
         let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
-        lent.iter().map(|(name, entry)| (name.clone(), entry.offer.clone())).collect()
+        lent.iter()
+            .map(|(name, entry)| (name.clone(), entry.offer.clone()))
+            .collect()
     }
 
     /// Runs the `init` hook of every kind on a linker.
@@ -115,7 +134,10 @@ impl CapabilitySet {
             let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
             lent.get(name).map(|entry| Arc::clone(&entry.lent))
         };
-        let not_lent = || CapabilityError::NotLent { name: name.clone(), interface: import.interface.to_owned() };
+        let not_lent = || CapabilityError::NotLent {
+            name: name.clone(),
+            interface: import.interface.to_owned(),
+        };
         lent.ok_or_else(not_lent)?.prepare(import, linker)
     }
 

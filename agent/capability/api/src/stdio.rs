@@ -25,13 +25,21 @@ pub(crate) struct LineStream {
 
 impl LineStream {
     pub(crate) fn new(log: Arc<Log>, level: Level) -> Self {
-        Self { log, level, line: OnceLock::new() }
+        Self {
+            log,
+            level,
+            line: OnceLock::new(),
+        }
     }
 
     /// All handles of one stream write to one line.
     fn writer(&self) -> Writer {
         let line = self.line.get_or_init(|| {
-            Arc::new(Mutex::new(Line { log: Arc::clone(&self.log), level: self.level, bytes: Vec::new() }))
+            Arc::new(Mutex::new(Line {
+                log: Arc::clone(&self.log),
+                level: self.level,
+                bytes: Vec::new(),
+            }))
         });
         Writer(Arc::clone(line))
     }
@@ -153,8 +161,15 @@ mod tests {
     #[test]
     fn pieces_become_lines_and_the_last_one_needs_no_line_break() {
         let kept = Arc::new(Kept::default());
-        let unit = UnitId { workload: WorkloadId::parse("cart").unwrap(), generation: Generation(1) };
-        let log = Arc::new(Log::new(unit, ComponentName::parse("api").unwrap(), Arc::clone(&kept) as _));
+        let unit = UnitId {
+            workload: WorkloadId::parse("cart").unwrap(),
+            generation: Generation(1),
+        };
+        let log = Arc::new(Log::new(
+            unit,
+            ComponentName::parse("api").unwrap(),
+            Arc::clone(&kept) as _,
+        ));
         let stream = LineStream::new(log, Level::Warn);
         for piece in ["he", "llo\nwor", "ld\n", "", "end"] {
             stream.writer().push(piece.as_bytes());

@@ -23,10 +23,16 @@ pub struct Config;
 #[component(variant)]
 enum Error {
     #[component(name = "upstream")]
-    #[allow(dead_code, reason = "a case of the interface that this implementation has no use for")]
+    #[allow(
+        dead_code,
+        reason = "a case of the interface that this implementation has no use for"
+    )]
     Upstream(String),
     #[component(name = "io")]
-    #[allow(dead_code, reason = "a case of the interface that this implementation has no use for")]
+    #[allow(
+        dead_code,
+        reason = "a case of the interface that this implementation has no use for"
+    )]
     Io(String),
 }
 
@@ -38,7 +44,10 @@ impl Capability for Config {
     fn configure(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Arc<dyn Lent>, CapabilityError> {
         match offer {
             CapabilityOffer::Config {} => Ok(Arc::new(Self)),
-            _ => Err(CapabilityError::OtherKind { name: name.clone(), feature: Feature::Config }),
+            _ => Err(CapabilityError::OtherKind {
+                name: name.clone(),
+                feature: Feature::Config,
+            }),
         }
     }
 }
@@ -46,7 +55,10 @@ impl Capability for Config {
 impl Lent for Config {
     fn prepare(&self, import: &Import<'_>, linker: &mut LinkerInstance<'_, Ctx>) -> Result<(), CapabilityError> {
         if !MEETS.contains(&import.interface) {
-            return Err(CapabilityError::NotMet { interface: import.interface.to_owned(), meets: MEETS });
+            return Err(CapabilityError::NotMet {
+                interface: import.interface.to_owned(),
+                meets: MEETS,
+            });
         }
         link(Arc::new(import.config.clone()), linker).map_err(CapabilityError::link(import))
     }
@@ -54,7 +66,9 @@ impl Lent for Config {
 
 fn link(values: Arc<BTreeMap<String, String>>, linker: &mut LinkerInstance<'_, Ctx>) -> wasmtime::Result<()> {
     let all = Arc::clone(&values);
-    linker.func_wrap("get", move |_, (key,): (String,)| Ok((Ok::<_, Error>(values.get(&key).cloned()),)))?;
+    linker.func_wrap("get", move |_, (key,): (String,)| {
+        Ok((Ok::<_, Error>(values.get(&key).cloned()),))
+    })?;
     linker.func_wrap("get-all", move |_, (): ()| {
         let pairs: Vec<(String, String)> = all.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         Ok((Ok::<_, Error>(pairs),))

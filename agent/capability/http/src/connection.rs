@@ -3,7 +3,7 @@
 //! In: connections. Out: for each request the response of the endpoint that its route names. All waits are bounded:
 //! for a request's head, for the next request, and for the last ones when the listener closes.
 
-use crate::reply::{Endpoint, ERROR_HEADER, Refusal, Reply, method_not_allowed};
+use crate::reply::{ERROR_HEADER, Endpoint, Refusal, Reply, method_not_allowed};
 use crate::route::{Match, RouteTable};
 use arc_swap::ArcSwap;
 use heddle_protocol::id::CapabilityName;
@@ -137,7 +137,9 @@ async fn route<E: Endpoint>(
     request: Request<Incoming>,
 ) -> Result<Response<Reply<E::Body>>, Infallible> {
     let endpoint = {
-        let Some(host) = host(&request) else { return Ok(Refusal::NoHost.response()) };
+        let Some(host) = host(&request) else {
+            return Ok(Refusal::NoHost.response());
+        };
         let routes = shared.routes.load();
         match routes.find(&shared.name, &host, request.uri().path(), request.method().as_str()) {
             Match::Found(endpoint) => endpoint.clone(),
@@ -194,7 +196,10 @@ mod tests {
         assert_eq!(host_of("/", Some("shop.example")).as_deref(), Some("shop.example"));
         assert_eq!(host_of("/", Some("[::1]:80")).as_deref(), Some("[::1]"));
         assert_eq!(host_of("/", Some("[::1]")).as_deref(), Some("[::1]"));
-        assert_eq!(host_of("http://Proxy.example:1/x", Some("other")).as_deref(), Some("proxy.example"));
+        assert_eq!(
+            host_of("http://Proxy.example:1/x", Some("other")).as_deref(),
+            Some("proxy.example")
+        );
         assert_eq!(host_of("/", Some(":80")), None);
         assert_eq!(host_of("/", None), None);
     }

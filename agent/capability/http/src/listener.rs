@@ -49,7 +49,9 @@ pub enum ListenerError {
         listen: String,
     },
     /// The address cannot be bound.
-    #[error("failed to bind {address} for listener {name}; free the address, or choose another with --bind {name}=ADDR")]
+    #[error(
+        "failed to bind {address} for listener {name}; free the address, or choose another with --bind {name}=ADDR"
+    )]
     Bind {
         /// The capability.
         name: CapabilityName,
@@ -86,21 +88,30 @@ impl<E: Endpoint> Listeners<E> {
         offer: &CapabilityOffer,
         bind_override: Option<SocketAddr>,
     ) -> Result<SocketAddr, ListenerError> {
-        let CapabilityOffer::Http { listen, max_connections } = offer else {
+        let CapabilityOffer::Http {
+            listen,
+            max_connections,
+        } = offer
+        else {
             return Err(ListenerError::OtherKind(name.clone()));
         };
         let wanted = match bind_override {
             Some(address) => address,
-            None => listen
-                .parse()
-                .map_err(|_| ListenerError::Address { name: name.clone(), listen: listen.chars().take(80).collect() })?,
+            None => listen.parse().map_err(|_| ListenerError::Address {
+                name: name.clone(),
+                listen: listen.chars().take(80).collect(),
+            })?,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(listener) = open.get(name).filter(|listener| listener.wanted == wanted) {
             listener.connections_max.store(*max_connections, Ordering::Relaxed);
             return Ok(listener.bound);
         }
-        let failed = |source| ListenerError::Bind { name: name.clone(), address: wanted, source };
+        let failed = |source| ListenerError::Bind {
+            name: name.clone(),
+            address: wanted,
+            source,
+        };
         let listener = bind(wanted).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let connections_max = Arc::new(AtomicU32::new(*max_connections));
@@ -114,7 +125,15 @@ impl<E: Endpoint> Listeners<E> {
         });
         tokio::spawn(accept(listener, shared, stopped));
         tracing::info!(listener = %name, address = %bound, "listening");
-        if let Some(old) = open.insert(name.clone(), Open { wanted, bound, connections_max, stop }) {
+        if let Some(old) = open.insert(
+            name.clone(),
+            Open {
+                wanted,
+                bound,
+                connections_max,
+                stop,
+            },
+        ) {
             old.stop.send_replace(true);
         }
         Ok(bound)
@@ -132,7 +151,9 @@ impl<E: Endpoint> Listeners<E> {
     /// The addresses that are bound, by name.
     pub fn bound(&self) -> BTreeMap<CapabilityName, SocketAddr> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().map(|(name, listener)| (name.clone(), listener.bound)).collect()
+        open.iter()
+            .map(|(name, listener)| (name.clone(), listener.bound))
+            .collect()
     }
 
     /// Swaps the routes of all listeners. Requests that are being served are not disturbed.
@@ -158,7 +179,11 @@ impl<E: Endpoint> Listeners<E> {
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // A restarted agent takes its port back at once, though connections of the last one linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -16,7 +16,9 @@ pub struct RouteTable<E> {
 
 impl<E> Default for RouteTable<E> {
     fn default() -> Self {
-        Self { listeners: HashMap::new() }
+        Self {
+            listeners: HashMap::new(),
+        }
     }
 }
 
@@ -66,16 +68,20 @@ impl<E> RouteTable<E> {
                 Some(host) => hosts.by_name.entry(host.as_str().into()).or_default(),
                 None => hosts.any.get_or_insert_default(),
             };
-            let node = segments(&route.path)
-                .fold(root, |node, segment| node.next.entry(segment.into()).or_default());
-            node.routes.push(Target { methods: route.methods.clone(), endpoint });
+            let node = segments(&route.path).fold(root, |node, segment| node.next.entry(segment.into()).or_default());
+            node.routes.push(Target {
+                methods: route.methods.clone(),
+                endpoint,
+            });
         }
         table
     }
 
     /// Finds who serves a request. `host` is in lower case and without port.
     pub fn find(&self, listener: &CapabilityName, host: &str, path: &str, method: &str) -> Match<'_, E> {
-        let Some(hosts) = self.listeners.get(listener) else { return Match::NoRoute };
+        let Some(hosts) = self.listeners.get(listener) else {
+            return Match::NoRoute;
+        };
         let mut allowed = BTreeSet::new();
         let mut found = None;
         for root in [hosts.by_name.get(host), hosts.any.as_ref()].into_iter().flatten() {
@@ -94,7 +100,10 @@ impl<E> RouteTable<E> {
             }
         }
         match found {
-            Some(Target { endpoint: Some(endpoint), .. }) => Match::Found(endpoint),
+            Some(Target {
+                endpoint: Some(endpoint),
+                ..
+            }) => Match::Found(endpoint),
             Some(Target { endpoint: None, .. }) => Match::NotReady,
             None if !allowed.is_empty() => Match::MethodNotAllowed(allowed),
             None => Match::NoRoute,
@@ -104,13 +113,19 @@ impl<E> RouteTable<E> {
 
 impl<E> Default for Hosts<E> {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), any: None }
+        Self {
+            by_name: HashMap::new(),
+            any: None,
+        }
     }
 }
 
 impl<E> Default for Node<E> {
     fn default() -> Self {
-        Self { routes: Vec::new(), next: HashMap::new() }
+        Self {
+            routes: Vec::new(),
+            next: HashMap::new(),
+        }
     }
 }
 

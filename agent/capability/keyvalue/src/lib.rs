@@ -53,11 +53,17 @@ impl Capability for KeyvalueMemory {
 
     fn configure(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Arc<dyn Lent>, CapabilityError> {
         let CapabilityOffer::KeyvalueMemory { shared } = offer else {
-            return Err(CapabilityError::OtherKind { name: name.clone(), feature: self.feature() });
+            return Err(CapabilityError::OtherKind {
+                name: name.clone(),
+                feature: self.feature(),
+            });
         };
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         let scopes = Arc::clone(lent.entry(name.clone()).or_default());
-        Ok(Arc::new(LentStore { scopes, shared: *shared }))
+        Ok(Arc::new(LentStore {
+            scopes,
+            shared: *shared,
+        }))
     }
 
     fn forget(&self, name: &CapabilityName) {
@@ -77,7 +83,12 @@ impl Lent for LentStore {
             STORE => link::store(self.scopes.space(scope), linker),
             ATOMICS => link::atomics(linker),
             BATCH => link::batch(linker),
-            other => return Err(CapabilityError::NotMet { interface: other.to_owned(), meets: MEETS }),
+            other => {
+                return Err(CapabilityError::NotMet {
+                    interface: other.to_owned(),
+                    meets: MEETS,
+                });
+            }
         };
         linked.map_err(CapabilityError::link(import))
     }

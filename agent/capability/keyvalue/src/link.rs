@@ -19,10 +19,16 @@ pub(crate) struct Bucket {
 #[component(variant)]
 enum Error {
     #[component(name = "no-such-store")]
-    #[allow(dead_code, reason = "a case of the interface: here a bucket is made when it is opened")]
+    #[allow(
+        dead_code,
+        reason = "a case of the interface: here a bucket is made when it is opened"
+    )]
     NoSuchStore,
     #[component(name = "access-denied")]
-    #[allow(dead_code, reason = "a case of the interface: here a guest sees only what it may use")]
+    #[allow(
+        dead_code,
+        reason = "a case of the interface: here a guest sees only what it may use"
+    )]
     AccessDenied,
     #[component(name = "other")]
     Other(String),
@@ -66,37 +72,58 @@ pub(crate) fn store(space: Arc<Space>, linker: &mut LinkerInstance<'_, Ctx>) -> 
         if let Err(refused) = space.open(&name) {
             return Ok((Err(Error::from(refused)),));
         }
-        let bucket = Bucket { space: Arc::clone(&space), name: name.into() };
+        let bucket = Bucket {
+            space: Arc::clone(&space),
+            name: name.into(),
+        };
         Ok((Ok::<Handle, Error>(store.data_mut().table.push(bucket)?),))
     })?;
-    linker.func_wrap("[method]bucket.get", |store: Store<'_>, (bucket, key): (Handle, String)| {
-        with(&store, &bucket, |space, name| Ok(space.get(name, &key)))
-    })?;
-    linker.func_wrap("[method]bucket.set", |store: Store<'_>, (bucket, key, value): (Handle, String, Vec<u8>)| {
-        with(&store, &bucket, |space, name| space.set_many(name, vec![(key, value)]))
-    })?;
-    linker.func_wrap("[method]bucket.delete", |store: Store<'_>, (bucket, key): (Handle, String)| {
-        with(&store, &bucket, |space, name| {
-            space.delete_many(name, &[key]);
-            Ok(())
-        })
-    })?;
-    linker.func_wrap("[method]bucket.exists", |store: Store<'_>, (bucket, key): (Handle, String)| {
-        with(&store, &bucket, |space, name| Ok(space.exists(name, &key)))
-    })?;
-    linker.func_wrap("[method]bucket.list-keys", |store: Store<'_>, (bucket, cursor): (Handle, Option<u64>)| {
-        with(&store, &bucket, |space, name| {
-            let (keys, cursor) = space.list(name, cursor);
-            Ok(KeyResponse { keys, cursor })
-        })
-    })
+    linker.func_wrap(
+        "[method]bucket.get",
+        |store: Store<'_>, (bucket, key): (Handle, String)| {
+            with(&store, &bucket, |space, name| Ok(space.get(name, &key)))
+        },
+    )?;
+    linker.func_wrap(
+        "[method]bucket.set",
+        |store: Store<'_>, (bucket, key, value): (Handle, String, Vec<u8>)| {
+            with(&store, &bucket, |space, name| space.set_many(name, vec![(key, value)]))
+        },
+    )?;
+    linker.func_wrap(
+        "[method]bucket.delete",
+        |store: Store<'_>, (bucket, key): (Handle, String)| {
+            with(&store, &bucket, |space, name| {
+                space.delete_many(name, &[key]);
+                Ok(())
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "[method]bucket.exists",
+        |store: Store<'_>, (bucket, key): (Handle, String)| {
+            with(&store, &bucket, |space, name| Ok(space.exists(name, &key)))
+        },
+    )?;
+    linker.func_wrap(
+        "[method]bucket.list-keys",
+        |store: Store<'_>, (bucket, cursor): (Handle, Option<u64>)| {
+            with(&store, &bucket, |space, name| {
+                let (keys, cursor) = space.list(name, cursor);
+                Ok(KeyResponse { keys, cursor })
+            })
+        },
+    )
 }
 
 /// Adds `wasi:keyvalue/atomics`.
 pub(crate) fn atomics(linker: &mut LinkerInstance<'_, Ctx>) -> Result<()> {
-    linker.func_wrap("increment", |store: Store<'_>, (bucket, key, delta): (Handle, String, u64)| {
-        with(&store, &bucket, |space, name| space.increment(name, &key, delta))
-    })
+    linker.func_wrap(
+        "increment",
+        |store: Store<'_>, (bucket, key, delta): (Handle, String, u64)| {
+            with(&store, &bucket, |space, name| space.increment(name, &key, delta))
+        },
+    )
 }
 
 /// Adds `wasi:keyvalue/batch`.
@@ -104,13 +131,19 @@ pub(crate) fn batch(linker: &mut LinkerInstance<'_, Ctx>) -> Result<()> {
     linker.func_wrap("get-many", |store: Store<'_>, (bucket, keys): (Handle, Vec<String>)| {
         with(&store, &bucket, |space, name| space.get_many(name, keys))
     })?;
-    linker.func_wrap("set-many", |store: Store<'_>, (bucket, pairs): (Handle, Vec<(String, Vec<u8>)>)| {
-        with(&store, &bucket, |space, name| space.set_many(name, pairs))
-    })?;
-    linker.func_wrap("delete-many", |store: Store<'_>, (bucket, keys): (Handle, Vec<String>)| {
-        with(&store, &bucket, |space, name| {
-            space.delete_many(name, &keys);
-            Ok(())
-        })
-    })
+    linker.func_wrap(
+        "set-many",
+        |store: Store<'_>, (bucket, pairs): (Handle, Vec<(String, Vec<u8>)>)| {
+            with(&store, &bucket, |space, name| space.set_many(name, pairs))
+        },
+    )?;
+    linker.func_wrap(
+        "delete-many",
+        |store: Store<'_>, (bucket, keys): (Handle, Vec<String>)| {
+            with(&store, &bucket, |space, name| {
+                space.delete_many(name, &keys);
+                Ok(())
+            })
+        },
+    )
 }

@@ -86,7 +86,9 @@ impl Space {
     /// Keys from a cursor on, and the cursor of the next page if there is one.
     pub(crate) fn list(&self, bucket: &str, cursor: Option<u64>) -> (Vec<String>, Option<u64>) {
         self.with(|inner| {
-            let Some(bucket) = inner.buckets.get(bucket) else { return (Vec::new(), None) };
+            let Some(bucket) = inner.buckets.get(bucket) else {
+                return (Vec::new(), None);
+            };
             let mut from = bucket.order.range(cursor.unwrap_or(0)..);
             let keys = from.by_ref().take(PAGE_KEYS).map(|(_, key)| key.to_string()).collect();
             (keys, from.next().map(|(place, _)| *place))
@@ -94,11 +96,7 @@ impl Space {
     }
 
     #[allow(clippy::type_complexity, reason = "it is the interface's own shape")]
-    pub(crate) fn get_many(
-        &self,
-        bucket: &str,
-        keys: Vec<String>,
-    ) -> Result<Vec<Option<(String, Vec<u8>)>>, Refused> {
+    pub(crate) fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<(String, Vec<u8>)>>, Refused> {
         self.with(|inner| {
             let mut bytes = 0;
             let mut found = Vec::new();
@@ -127,7 +125,9 @@ impl Space {
             // As if nothing were replaced: close to the bound that errs on the safe side, and it needs no second look.
             let more: usize = pairs.iter().map(|(key, value)| entry_bytes(key, value)).sum();
             let replaced: usize = match pairs.as_slice() {
-                [(key, _)] => inner.entry(bucket, key).map_or(0, |entry| entry_bytes(key, &entry.value)),
+                [(key, _)] => inner
+                    .entry(bucket, key)
+                    .map_or(0, |entry| entry_bytes(key, &entry.value)),
                 _ => 0,
             };
             if inner.bytes - replaced + more > SPACE_BYTES_MAX {
@@ -190,7 +190,9 @@ impl Inner {
     }
 
     fn delete(&mut self, bucket: &str, key: &str) {
-        let Some(bucket) = self.buckets.get_mut(bucket) else { return };
+        let Some(bucket) = self.buckets.get_mut(bucket) else {
+            return;
+        };
         if let Some(entry) = bucket.entries.remove(key) {
             bucket.order.remove(&entry.place);
             self.bytes -= entry_bytes(key, &entry.value);
@@ -199,7 +201,11 @@ impl Inner {
 }
 
 fn check_key(key: &str) -> Result<(), Refused> {
-    if key.len() > KEY_BYTES_MAX { Err(Refused::Key(key.len())) } else { Ok(()) }
+    if key.len() > KEY_BYTES_MAX {
+        Err(Refused::Key(key.len()))
+    } else {
+        Ok(())
+    }
 }
 
 fn entry_bytes(key: &str, value: &[u8]) -> usize {
@@ -232,18 +238,34 @@ mod tests {
         assert_eq!(space.set_many("b", pairs(40, VALUE_BYTES_MAX)), Err(Refused::Full));
         assert!(!space.exists("b", "k00000"), "all or none");
         space.set_many("b", pairs(31, VALUE_BYTES_MAX)).unwrap();
-        assert_eq!(space.set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])]), Err(Refused::Full));
-        space.set_many("b", vec![("k00000".into(), vec![0; VALUE_BYTES_MAX])]).expect("replacing needs no more room");
+        assert_eq!(
+            space.set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])]),
+            Err(Refused::Full)
+        );
+        space
+            .set_many("b", vec![("k00000".into(), vec![0; VALUE_BYTES_MAX])])
+            .expect("replacing needs no more room");
         space.delete_many("b", &["k00000".into()]);
-        space.set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])]).unwrap();
-        assert_eq!(space.get_many("b", pairs(31, 0).into_iter().map(|(k, _)| k).collect()), Err(Refused::Answer));
+        space
+            .set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])])
+            .unwrap();
+        assert_eq!(
+            space.get_many("b", pairs(31, 0).into_iter().map(|(k, _)| k).collect()),
+            Err(Refused::Answer)
+        );
     }
 
     #[test]
     fn sizes_have_bounds() {
         let space = Space::default();
-        assert_eq!(space.open(&"k".repeat(KEY_BYTES_MAX + 1)), Err(Refused::Key(KEY_BYTES_MAX + 1)));
-        assert_eq!(space.set_many("b", pairs(1, VALUE_BYTES_MAX + 1)), Err(Refused::Value(VALUE_BYTES_MAX + 1)));
+        assert_eq!(
+            space.open(&"k".repeat(KEY_BYTES_MAX + 1)),
+            Err(Refused::Key(KEY_BYTES_MAX + 1))
+        );
+        assert_eq!(
+            space.set_many("b", pairs(1, VALUE_BYTES_MAX + 1)),
+            Err(Refused::Value(VALUE_BYTES_MAX + 1))
+        );
         for i in 0..BUCKETS_MAX {
             space.open(&i.to_string()).unwrap();
         }
@@ -259,7 +281,10 @@ mod tests {
         space.delete_many("b", &[first[0].clone(), first[1].clone()]);
         space.set_many("b", vec![("late".into(), vec![])]).unwrap();
         let (second, end) = space.list("b", cursor);
-        assert_eq!((second.len(), second.last().map(String::as_str), end), (11, Some("late"), None));
+        assert_eq!(
+            (second.len(), second.last().map(String::as_str), end),
+            (11, Some("late"), None)
+        );
         assert_eq!(space.list("b", Some(u64::MAX)), (vec![], None));
     }
 

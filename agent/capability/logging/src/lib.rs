@@ -58,7 +58,10 @@ impl Capability for Logging {
     fn configure(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Arc<dyn Lent>, CapabilityError> {
         match offer {
             CapabilityOffer::Logging {} => Ok(Arc::new(Self)),
-            _ => Err(CapabilityError::OtherKind { name: name.clone(), feature: Feature::Logging }),
+            _ => Err(CapabilityError::OtherKind {
+                name: name.clone(),
+                feature: Feature::Logging,
+            }),
         }
     }
 }
@@ -66,12 +69,18 @@ impl Capability for Logging {
 impl Lent for Logging {
     fn prepare(&self, import: &Import<'_>, linker: &mut LinkerInstance<'_, Ctx>) -> Result<(), CapabilityError> {
         if !MEETS.contains(&import.interface) {
-            return Err(CapabilityError::NotMet { interface: import.interface.to_owned(), meets: MEETS });
+            return Err(CapabilityError::NotMet {
+                interface: import.interface.to_owned(),
+                meets: MEETS,
+            });
         }
         let log = Arc::clone(import.log);
-        let write = move |_: wasmtime::StoreContextMut<'_, Ctx>,
-                          (level, context, message): (Level, String, String)| {
-            let text = if context.is_empty() { message } else { format!("{context}: {message}") };
+        let write = move |_: wasmtime::StoreContextMut<'_, Ctx>, (level, context, message): (Level, String, String)| {
+            let text = if context.is_empty() {
+                message
+            } else {
+                format!("{context}: {message}")
+            };
             log.write(level.into(), &text);
             Ok(())
         };

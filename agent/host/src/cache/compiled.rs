@@ -27,7 +27,9 @@ impl CompiledFiles {
     /// Opens the folder. A key that is missing or damaged is made anew, and what it sealed is compiled again.
     pub(crate) fn open(data: &Path) -> std::io::Result<Self> {
         let path = data.join(KEY_FILE);
-        let kept = std::fs::read(&path).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let kept = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let key = match kept {
             Some(key) => key,
             None => {
@@ -36,7 +38,10 @@ impl CompiledFiles {
                 key
             }
         };
-        Ok(Self { folder: data.join(FOLDER), key })
+        Ok(Self {
+            folder: data.join(FOLDER),
+            key,
+        })
     }
 
     /// The file of an artifact's code for an engine, if it is there and this host wrote it.
@@ -76,7 +81,11 @@ impl CompiledFiles {
             .chain_update(name)
             .chain_update(Sha256::digest(code))
             .finalize();
-        Sha256::new().chain_update(outer_pad).chain_update(inner).finalize().into()
+        Sha256::new()
+            .chain_update(outer_pad)
+            .chain_update(inner)
+            .finalize()
+            .into()
     }
 }
 
@@ -88,7 +97,10 @@ mod tests {
     fn code_is_found_again_by_artifact_and_engine() {
         let data = tempfile::tempdir().unwrap();
         let artifact = Digest::of(b"a");
-        let path = CompiledFiles::open(data.path()).unwrap().keep(&artifact, "engine", b"code").unwrap();
+        let path = CompiledFiles::open(data.path())
+            .unwrap()
+            .keep(&artifact, "engine", b"code")
+            .unwrap();
         let reopened = CompiledFiles::open(data.path()).unwrap();
         assert_eq!(reopened.find(&artifact, "engine"), Some(path));
         assert_eq!(reopened.find(&artifact, "another engine"), None);

@@ -65,7 +65,10 @@ pub(crate) struct PoolSize {
 impl PoolSize {
     pub(crate) fn of(options: &EngineOptions) -> Self {
         let memory_bytes_max = usize::try_from(options.instance_memory_max).unwrap_or(usize::MAX);
-        Self { instances: options.instances.max(1), memory_bytes_max }
+        Self {
+            instances: options.instances.max(1),
+            memory_bytes_max,
+        }
     }
 }
 

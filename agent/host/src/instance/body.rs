@@ -40,19 +40,33 @@ struct Rest {
 impl GuestBody {
     /// The body of a guest that runs by itself, or not any more. The call counts until the body is sent.
     pub(crate) fn of_running(inner: WasiBody, permit: Option<Permit>) -> Self {
-        Self { inner, rest: None, _permit: permit }
+        Self {
+            inner,
+            rest: None,
+            _permit: permit,
+        }
     }
 
     /// The body of a guest that has to be kept running.
     pub(crate) fn of_call(inner: WasiBody, run: Run, deadline: Instant, component: &Arc<PreparedComponent>) -> Self {
-        let rest = Rest { run, deadline, component: Arc::clone(component) };
-        Self { inner, rest: Some(rest), _permit: None }
+        let rest = Rest {
+            run,
+            deadline,
+            component: Arc::clone(component),
+        };
+        Self {
+            inner,
+            rest: Some(rest),
+            _permit: None,
+        }
     }
 }
 
 impl Rest {
     fn spawn(self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         runtime.spawn(async move {
             // What the guest does after its response is logged where it happens; nobody waits for it here.
             if tokio::time::timeout_at(self.deadline.into(), self.run).await.is_err() {
@@ -82,7 +96,9 @@ impl Body for GuestBody {
         if frame.is_ready() {
             return frame;
         }
-        let Some(mut rest) = this.rest.take() else { return Poll::Pending };
+        let Some(mut rest) = this.rest.take() else {
+            return Poll::Pending;
+        };
         if rest.run.as_mut().poll(cx).is_pending() {
             // It waits for something else than this body: from here on it runs by itself.
             rest.spawn();
@@ -113,7 +129,11 @@ impl CappedBody {
             return (body.map_err(Error::Hyper).boxed_unsync(), None);
         }
         let over = Arc::new(AtomicBool::new(false));
-        let capped = Self { inner: body, left: HTTP_BODY_BYTES_MAX, over: Arc::clone(&over) };
+        let capped = Self {
+            inner: body,
+            left: HTTP_BODY_BYTES_MAX,
+            over: Arc::clone(&over),
+        };
         (capped.boxed_unsync(), Some(over))
     }
 }

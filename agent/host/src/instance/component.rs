@@ -80,14 +80,20 @@ impl PreparedComponent {
             Refusal::TimeLimit => self.timed_out(),
             Refusal::HostFull => tracing::debug!(%error, "no room for another instance"),
             // The chain and the guest's backtrace, which are the workload's own business.
-            _ => self.maker.log.write(Level::Error, &format!("the call failed: {error:?}")),
+            _ => self
+                .maker
+                .log
+                .write(Level::Error, &format!("the call failed: {error:?}")),
         }
         refusal
     }
 
     /// Tells the log that a call was stopped at its time limit.
     pub(crate) fn timed_out(&self) {
-        let text = format!("the call was stopped: it took longer than {} ms", self.maker.time.as_millis());
+        let text = format!(
+            "the call was stopped: it took longer than {} ms",
+            self.maker.time.as_millis()
+        );
         self.maker.log.write(Level::Error, &text);
     }
 }

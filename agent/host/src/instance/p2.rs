@@ -50,7 +50,12 @@ struct Instance {
 
 impl P2 {
     pub(crate) fn new(pre: ProxyPre<Ctx>, reuse: u32) -> Self {
-        Self { pre, reuse, idle: Mutex::default(), sweeping: AtomicBool::new(false) }
+        Self {
+            pre,
+            reuse,
+            idle: Mutex::default(),
+            sweeping: AtomicBool::new(false),
+        }
     }
 
     fn take_idle(&self) -> Option<Instance> {
@@ -58,7 +63,11 @@ impl P2 {
             return None;
         }
         // The last one that became idle: its memory is the warmest.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.instance)
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .map(|idle| idle.instance)
     }
 
     fn drop_idle(&self, before: Instant) -> usize {
@@ -113,7 +122,10 @@ pub(crate) async fn serve(
             Ok(Ok(response)) => Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, None)))),
             Ok(Err(code)) => Err(guest_error(component, &code)),
             Err(_) => {
-                component.maker.log.write(Level::Error, "the call ended without a response");
+                component
+                    .maker
+                    .log
+                    .write(Level::Error, "the call ended without a response");
                 Err(Refusal::NoResponse)
             }
         },
@@ -125,7 +137,10 @@ pub(crate) async fn serve(
 }
 
 fn guest_error(component: &PreparedComponent, code: &ErrorCode) -> Refusal {
-    component.maker.log.write(Level::Error, &format!("the call answered with an error: {code:?}"));
+    component
+        .maker
+        .log
+        .write(Level::Error, &format!("the call answered with an error: {code:?}"));
     Refusal::GuestError
 }
 
@@ -137,7 +152,9 @@ async fn call(
     head: oneshot::Sender<Head>,
     deadline: Instant,
 ) -> Result<(), Refusal> {
-    let Handler::P2(handler) = &component.handler else { return Err(Refusal::NoHandler) };
+    let Handler::P2(handler) = &component.handler else {
+        return Err(Refusal::NoHandler);
+    };
     let mut instance = match handler.take_idle() {
         Some(instance) => instance,
         None => instantiate(&component, handler, deadline).await?,
@@ -147,7 +164,11 @@ async fn call(
     let called = async {
         let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let out = store.data_mut().http().new_response_outparam(head)?;
-        instance.proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+        instance
+            .proxy
+            .wasi_http_incoming_handler()
+            .call_handle(&mut *store, request, out)
+            .await
     };
     if let Err(error) = called.await {
         return Err(component.failed(&error, false));
@@ -162,7 +183,11 @@ async fn call(
 async fn instantiate(component: &PreparedComponent, handler: &P2, deadline: Instant) -> Result<Instance, Refusal> {
     let mut store = component.maker.store(deadline);
     match handler.pre.instantiate_async(&mut store).await {
-        Ok(proxy) => Ok(Instance { store, proxy, served: 0 }),
+        Ok(proxy) => Ok(Instance {
+            store,
+            proxy,
+            served: 0,
+        }),
         Err(error) => {
             let host_full = store.data().refused_by_host();
             Err(component.failed(&error, host_full))
@@ -177,7 +202,10 @@ fn keep(component: &Arc<PreparedComponent>, handler: &P2, instance: Instance) {
         if idle.len() >= IDLE_MAX {
             return;
         }
-        idle.push(Idle { instance, since: Instant::now() });
+        idle.push(Idle {
+            instance,
+            since: Instant::now(),
+        });
     }
     if handler.sweeping.swap(true, Ordering::AcqRel) {
         return;
@@ -188,8 +216,12 @@ fn keep(component: &Arc<PreparedComponent>, handler: &P2, instance: Instance) {
         loop {
             tokio::time::sleep(IDLE_TTL).await;
             let Some(component) = component.upgrade() else { return };
-            let Handler::P2(handler) = &component.handler else { return };
-            let Some(before) = Instant::now().checked_sub(IDLE_TTL) else { continue };
+            let Handler::P2(handler) = &component.handler else {
+                return;
+            };
+            let Some(before) = Instant::now().checked_sub(IDLE_TTL) else {
+                continue;
+            };
             if handler.drop_idle(before) == 0 {
                 handler.sweeping.store(false, Ordering::Release);
                 // One that became idle in between would wait for the next call to be swept: look once more.

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut};
+use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
     ExpirationError, HandlerState, Instance, InstantiationError, ProxyHandler, ProxyPre, ShouldAccept,
     TrapOrPanicError, WorkerExpiration, WorkerState, WorkerStatus,
 };
-use wasmtime_wasi_http::WasiHttpView;
 
 /// How long an instance waits for its next call before it makes room.
 const IDLE_TTL: Duration = Duration::from_secs(10);
@@ -108,9 +108,21 @@ impl HandlerState for State {
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(ExpirationError.into()),
         };
-        let expiration = Expiration { time: self.maker.time, sleep: None };
-        let state = Worker { maker: self.maker.clone(), instances: self.instances };
-        Ok(Instance { store, proxy, view: Ctx::http, expiration, state })
+        let expiration = Expiration {
+            time: self.maker.time,
+            sleep: None,
+        };
+        let state = Worker {
+            maker: self.maker.clone(),
+            instances: self.instances,
+        };
+        Ok(Instance {
+            store,
+            proxy,
+            view: Ctx::http,
+            expiration,
+            state,
+        })
     }
 }
 
@@ -172,7 +184,9 @@ impl WorkerState for Worker {
     fn drop(&self, store: Store<Ctx>, result: wasmtime::Result<()>) {
         drop(store);
         if let Err(error) = result {
-            self.maker.log.write(Level::Error, &format!("an instance ended: {error:?}"));
+            self.maker
+                .log
+                .write(Level::Error, &format!("an instance ended: {error:?}"));
         }
     }
 }

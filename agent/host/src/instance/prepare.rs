@@ -32,7 +32,9 @@ pub enum PrepareError {
     #[error("failed to prepare component {0}: its compiled code is missing")]
     NotCompiled(ComponentName),
     /// A component was compiled for another WASI than the template says.
-    #[error("failed to prepare component {component}: the template says {template:?}, it was compiled for {compiled:?}")]
+    #[error(
+        "failed to prepare component {component}: the template says {template:?}, it was compiled for {compiled:?}"
+    )]
     OtherWasi {
         /// The component.
         component: ComponentName,
@@ -83,7 +85,11 @@ pub async fn prepare(request: PrepareRequest) -> Result<Arc<PreparedUnit>, Prepa
         let prepared = prepare_component(&request, component, &admission).await?;
         components.insert(component.name.clone(), Arc::new(prepared));
     }
-    Ok(Arc::new(PreparedUnit { id: request.unit, admission, components }))
+    Ok(Arc::new(PreparedUnit {
+        id: request.unit,
+        admission,
+        components,
+    }))
 }
 
 async fn prepare_component(
@@ -92,19 +98,35 @@ async fn prepare_component(
     admission: &Arc<Admission>,
 ) -> Result<PreparedComponent, PrepareError> {
     let name = &component.name;
-    let compiled = request.components.get(name).ok_or_else(|| PrepareError::NotCompiled(name.clone()))?;
+    let compiled = request
+        .components
+        .get(name)
+        .ok_or_else(|| PrepareError::NotCompiled(name.clone()))?;
     if compiled.wasi != component.wasi {
         let (template, compiled) = (component.wasi, compiled.wasi);
-        return Err(PrepareError::OtherWasi { component: name.clone(), template, compiled });
+        return Err(PrepareError::OtherWasi {
+            component: name.clone(),
+            template,
+            compiled,
+        });
     }
     let log = Arc::new(Log::new(request.unit.clone(), name.clone(), Arc::clone(&request.logs)));
-    let link_failed = |source| PrepareError::Link { component: name.clone(), source };
+    let link_failed = |source| PrepareError::Link {
+        component: name.clone(),
+        source,
+    };
     let pre = link(request, component, compiled, &log)?;
     let maker = maker(&request.template.limits, compiled, &log);
     let handler = handler(&pre, &maker, request, compiled).map_err(link_failed)?;
     try_one(&pre, &maker, name).await?;
     let (calls, failed_calls) = (AtomicU64::new(0), AtomicU64::new(0));
-    Ok(PreparedComponent { maker, handler, admission: Arc::clone(admission), calls, failed_calls })
+    Ok(PreparedComponent {
+        maker,
+        handler,
+        admission: Arc::clone(admission),
+        calls,
+        failed_calls,
+    })
 }
 
 /// Links WASI and what the template binds. What is missing then is named by the error.
@@ -115,8 +137,14 @@ fn link(
     log: &Arc<Log>,
 ) -> Result<InstancePre<Ctx>, PrepareError> {
     let name = &component.name;
-    let failed = |source| PrepareError::Link { component: name.clone(), source };
-    let unbound = |source| PrepareError::Capability { component: name.clone(), source };
+    let failed = |source| PrepareError::Link {
+        component: name.clone(),
+        source,
+    };
+    let unbound = |source| PrepareError::Capability {
+        component: name.clone(),
+        source,
+    };
     let mut linker = compiled.engines.linker(component.wasi);
     request.capabilities.init(&mut linker, component.wasi).map_err(failed)?;
     for (interface, binding) in &component.bindings {
@@ -129,7 +157,10 @@ fn link(
             log,
         };
         let mut instance = linker.instance(interface).map_err(failed)?;
-        request.capabilities.prepare(&binding.capability, &import, &mut instance).map_err(unbound)?;
+        request
+            .capabilities
+            .prepare(&binding.capability, &import, &mut instance)
+            .map_err(unbound)?;
     }
     linker.instantiate_pre(&compiled.component).map_err(failed)
 }
@@ -156,12 +187,16 @@ fn handler(
     let exports = |prefix: &str| ty.exports(pre.engine()).any(|(name, _)| name.starts_with(prefix));
     Ok(match compiled.wasi {
         Wasi::P2 if exports(P2_HANDLER) => Handler::P2(P2::new(P2Pre::new(pre.clone())?, instances.reuse)),
-        Wasi::P3 if exports(P3_HANDLER) => {
-            Handler::P3(p3::handler(maker.clone(), ProxyPre::P3(P3Pre::new(pre.clone())?), instances))
-        }
-        Wasi::P3 if exports(P2_HANDLER) => {
-            Handler::P3(p3::handler(maker.clone(), ProxyPre::P2(P2Pre::new(pre.clone())?), instances))
-        }
+        Wasi::P3 if exports(P3_HANDLER) => Handler::P3(p3::handler(
+            maker.clone(),
+            ProxyPre::P3(P3Pre::new(pre.clone())?),
+            instances,
+        )),
+        Wasi::P3 if exports(P2_HANDLER) => Handler::P3(p3::handler(
+            maker.clone(),
+            ProxyPre::P2(P2Pre::new(pre.clone())?),
+            instances,
+        )),
         Wasi::P2 | Wasi::P3 => Handler::None,
     })
 }
@@ -171,10 +206,16 @@ async fn try_one(pre: &InstancePre<Ctx>, maker: &Maker, name: &ComponentName) ->
     let mut store = maker.store(deadline);
     match tokio::time::timeout_at(deadline.into(), pre.instantiate_async(&mut store)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(source)) => Err(PrepareError::Start { component: name.clone(), source }),
+        Ok(Err(source)) => Err(PrepareError::Start {
+            component: name.clone(),
+            source,
+        }),
         Err(_) => {
             let limit_ms = u64::try_from(maker.time.as_millis()).unwrap_or(u64::MAX);
-            Err(PrepareError::StartTimeLimit { component: name.clone(), limit_ms })
+            Err(PrepareError::StartTimeLimit {
+                component: name.clone(),
+                limit_ms,
+            })
         }
     }
 }

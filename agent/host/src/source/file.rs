@@ -27,16 +27,27 @@ const FILE_IN_FOLDER: &str = "spec.json";
 
 /// Starts to look at a file, or at `spec.json` in a folder.
 pub(crate) fn start(path: &Path, realm_keys: Vec<String>) -> Started {
-    let path = if path.is_dir() { path.join(FILE_IN_FOLDER) } else { path.to_owned() };
-    let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
-    let artifacts = ArtifactFiles::new(path.parent().unwrap_or(Path::new(".")));
-    tokio::spawn(look(path, realm_keys, sender));
-    Started { events, uplink: Arc::new(Beside { artifacts }) }
+    let path = if path.is_dir() {
+        path.join(FILE_IN_FOLDER)
+    } else {
+        path.to_owned()
+    };
+    start_looking(path, realm_keys, LOOK_EVERY)
 }
 
-async fn look(path: PathBuf, realm_keys: Vec<String>, events: mpsc::Sender<SourceEvent>) {
+fn start_looking(path: PathBuf, realm_keys: Vec<String>, every: Duration) -> Started {
+    let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
+    let artifacts = ArtifactFiles::new(path.parent().unwrap_or(Path::new(".")));
+    tokio::spawn(look(path, realm_keys, every, sender));
+    Started {
+        events,
+        uplink: Arc::new(Beside { artifacts }),
+    }
+}
+
+async fn look(path: PathBuf, realm_keys: Vec<String>, every: Duration, events: mpsc::Sender<SourceEvent>) {
     let mut seen = None;
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -78,10 +89,18 @@ fn event_of(
 ) -> Result<SourceEvent, serde_json::Error> {
     if envelope::open(bytes).is_ok_and(|opened| opened.kind == Kind::Spec) {
         let read = Box::new(cache::verify(bytes, realm_keys));
-        return Ok(SourceEvent::Spec { read, sender: Sender::OwnCache, envelope: None, reply });
+        return Ok(SourceEvent::Spec {
+            read,
+            sender: Sender::OwnCache,
+            envelope: None,
+            reply,
+        });
     }
     let body: HostSpecBody = serde_json::from_slice(bytes)?;
-    Ok(SourceEvent::Body { body: Box::new(body), reply })
+    Ok(SourceEvent::Body {
+        body: Box::new(body),
+        reply,
+    })
 }
 
 /// Serves the artifacts beside the file; there is nobody to report to.
@@ -121,22 +140,28 @@ mod tests {
     use super::*;
     use heddle_protocol::sign::SigningKey;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_changed_file_is_read_again_and_a_bad_one_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_IN_FOLDER);
-        let mut started = start(folder.path(), Vec::new());
-        std::fs::write(&path, "{").unwrap();
-        tokio::time::sleep(LOOK_EVERY * 3).await;
-        assert!(started.events.try_recv().is_err());
-        let body = HostSpecBody::default();
-        std::fs::write(&path, serde_json::to_vec(&body).unwrap()).unwrap();
-        match started.events.recv().await {
-            Some(SourceEvent::Body { body: found, .. }) => assert_eq!(*found, body),
-            other => panic!("{other:?}"),
+        let mut started = start_looking(path.clone(), Vec::new(), Duration::from_millis(5));
+        let write = |text: &str| crate::files::write_quickly(&path, text.as_bytes()).unwrap();
+        let (one, mut two) = (HostSpecBody::default(), HostSpecBody::default());
+        let logging = heddle_protocol::id::CapabilityName::parse("logging").unwrap();
+        two.capabilities
+            .insert(logging, heddle_protocol::host_spec::CapabilityOffer::Logging {});
+        for body in [&one, &two, &one] {
+            write("{");
+            write(&serde_json::to_string(body).unwrap());
+            // Whatever was seen of the bad file on the way, the next event is the good one.
+            match tokio::time::timeout(Duration::from_secs(10), started.events.recv())
+                .await
+                .unwrap()
+            {
+                Some(SourceEvent::Body { body: found, .. }) => assert_eq!(*found, *body),
+                other => panic!("{other:?}"),
+            }
         }
-        tokio::time::sleep(LOOK_EVERY * 3).await;
-        assert!(started.events.try_recv().is_err(), "the file has not changed");
     }
 
     #[test]

@@ -44,25 +44,42 @@ impl InProcess {
             heartbeat: watch::Sender::new(None),
             reports: watch::Sender::new(0),
         });
-        (Self { events, uplink: Arc::clone(&shared) }, InProcessHandle { events: sender, shared })
+        (
+            Self {
+                events,
+                uplink: Arc::clone(&shared),
+            },
+            InProcessHandle { events: sender, shared },
+        )
     }
 
     pub(crate) fn start(self) -> Started {
-        Started { events: self.events, uplink: self.uplink }
+        Started {
+            events: self.events,
+            uplink: self.uplink,
+        }
     }
 }
 
 impl InProcessHandle {
     /// Has the agent run exactly this; none if the agent is gone.
     pub async fn run(&self, body: HostSpecBody) -> Option<SpecAnswer> {
-        self.ask(|reply| SourceEvent::Body { body: Box::new(body), reply }).await
+        self.ask(|reply| SourceEvent::Body {
+            body: Box::new(body),
+            reply,
+        })
+        .await
     }
 
     /// Gives an artifact's bytes, for the agent to fetch.
     pub fn add_artifact(&self, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
-        self.shared.artifacts.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, bytes);
+        self.shared
+            .artifacts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest, bytes);
         digest
     }
 
@@ -114,7 +131,12 @@ impl Uplink for Shared {
     fn hello(&self, _: Hello) {}
 
     async fn artifact_chunk(&self, digest: Digest, offset: u64) -> Result<(ArtifactChunk, Bytes), ChunkError> {
-        let whole = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        let whole = self
+            .artifacts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&digest)
+            .cloned();
         let whole = whole.ok_or_else(|| ChunkError::Refused(format!("nobody added {digest}")))?;
         chunk_of(&whole, offset)
     }

@@ -66,7 +66,10 @@ pub(crate) async fn start(
     });
     tokio::spawn(send(link.client.clone(), unsent));
     tokio::spawn(listen(link, me.clone(), realm_keys, events));
-    Ok(Started { events: receiver, uplink })
+    Ok(Started {
+        events: receiver,
+        uplink,
+    })
 }
 
 struct Outgoing {
@@ -159,13 +162,23 @@ async fn take(
                 // Checking a signature and reading a large spec takes time: here, and not in the control loop.
                 let read = Box::new(cache::verify(&envelope, realm_keys));
                 let reply = answer_later(client, reply_to);
-                SourceEvent::Spec { read, sender: Sender::Network, envelope: Some(envelope), reply }
+                SourceEvent::Spec {
+                    read,
+                    sender: Sender::Network,
+                    envelope: Some(envelope),
+                    reply,
+                }
             }
         },
         HostVerb::Hello => SourceEvent::HelloWanted,
-        HostVerb::Report => SourceEvent::ReportWanted { reply: answer_later(client, reply_to) },
+        HostVerb::Report => SourceEvent::ReportWanted {
+            reply: answer_later(client, reply_to),
+        },
         HostVerb::Logs => match serde_json::from_slice::<Logs>(&message.payload) {
-            Ok(logs) => SourceEvent::LogsWanted { logs, reply: answer_later(client, reply_to) },
+            Ok(logs) => SourceEvent::LogsWanted {
+                logs,
+                reply: answer_later(client, reply_to),
+            },
             Err(e) => {
                 tracing::warn!(error = %e, "a request for log lines cannot be read");
                 return;
@@ -217,7 +230,10 @@ impl NatsUplink {
         }
         match serde_json::to_vec(message) {
             Ok(payload) => {
-                let message = Outgoing { subject: subject.to_string(), payload: payload.into() };
+                let message = Outgoing {
+                    subject: subject.to_string(),
+                    payload: payload.into(),
+                };
                 if self.outbox.try_send(message).is_err() {
                     tracing::warn!(%subject, "a message was dropped because NATS takes none; a full report follows");
                 }
@@ -234,7 +250,10 @@ impl Uplink for NatsUplink {
     }
 
     fn heartbeat(&self, heartbeat: Heartbeat) {
-        self.post(&Subject::Heartbeat(self.me.realm.clone(), self.me.host.clone()), &heartbeat);
+        self.post(
+            &Subject::Heartbeat(self.me.realm.clone(), self.me.host.clone()),
+            &heartbeat,
+        );
     }
 
     fn status(&self, reports: Vec<HostReport>) {
@@ -269,7 +288,11 @@ impl Uplink for NatsUplink {
                 }
             };
             under_way.store(false, Ordering::Release);
-            let next = if answered { SourceEvent::HelloAnswered } else { SourceEvent::HelloWanted };
+            let next = if answered {
+                SourceEvent::HelloAnswered
+            } else {
+                SourceEvent::HelloWanted
+            };
             let _ = events.send(next).await;
         });
     }
@@ -320,5 +343,7 @@ async fn say_hello(link: &Link, subject: &str, payload: Bytes, hurry: &Notify) -
 }
 
 fn refusal(payload: &[u8]) -> Option<api::ApiError> {
-    api::split::<Response>("response", payload).ok().and_then(|(response, _)| response.error)
+    api::split::<Response>("response", payload)
+        .ok()
+        .and_then(|(response, _)| response.error)
 }

@@ -40,10 +40,20 @@ impl Binder<'_> {
         before: Option<&TemplateComponent>,
     ) -> Bound {
         let mut bound = Bound::default();
-        let links: Vec<(usize, &Link)> =
-            self.workload.spec.links.iter().enumerate().filter(|(_, link)| link.from == component.name).collect();
+        let links: Vec<(usize, &Link)> = self
+            .workload
+            .spec
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| link.from == component.name)
+            .collect();
         for (at, link) in &links {
-            if !artifact.imports.iter().any(|import| wit::link_names(&link.import, import)) {
+            if !artifact
+                .imports
+                .iter()
+                .any(|import| wit::link_names(&link.import, import))
+            {
                 bound.problems.push(self.unknown_import(*at, link, artifact));
             }
         }
@@ -60,10 +70,18 @@ impl Binder<'_> {
 
     fn unknown_import(&self, at: usize, link: &Link, artifact: &ArtifactInfo) -> Problem {
         let path = FieldPath::spec().key("links").index(at).key("import");
-        let others: Vec<&str> =
-            artifact.imports.iter().map(String::as_str).filter(|import| !wit::is_always_offered(import)).collect();
-        let message =
-            format!("component {} does not import {}; it imports: {}", link.from, link.import, list(&others));
+        let others: Vec<&str> = artifact
+            .imports
+            .iter()
+            .map(String::as_str)
+            .filter(|import| !wit::is_always_offered(import))
+            .collect();
+        let message = format!(
+            "component {} does not import {}; it imports: {}",
+            link.from,
+            link.import,
+            list(&others)
+        );
         let problem = self.document.problem(&path, IMPORT_UNKNOWN, message);
         // With another version, or with a slip.
         let name = |text: &str| text.split('@').next().unwrap_or_default().to_owned();
@@ -85,7 +103,9 @@ impl Binder<'_> {
         let path = FieldPath::spec().key("links").index(at).key("to");
         let Some(Target::Capability(text)) = link.to.target() else {
             let message = "this release links imports to capabilities only";
-            bound.problems.push(self.document.problem(&path, rule::NOT_YET_SUPPORTED, message));
+            bound
+                .problems
+                .push(self.document.problem(&path, rule::NOT_YET_SUPPORTED, message));
             return;
         };
         let path = path.key("capability");
@@ -96,10 +116,18 @@ impl Binder<'_> {
             }
             Some((offer, name)) => {
                 let met = offer.meets();
-                let what = if met.is_empty() { "no import: it calls exports".to_owned() } else { list(met) };
-                let message =
-                    format!("capability {name} does not meet {import} of component {}; it meets {what}", link.from);
-                bound.problems.push(self.document.problem(&path, LINK_MISMATCH, message));
+                let what = if met.is_empty() {
+                    "no import: it calls exports".to_owned()
+                } else {
+                    list(met)
+                };
+                let message = format!(
+                    "capability {name} does not meet {import} of component {}; it meets {what}",
+                    link.from
+                );
+                bound
+                    .problems
+                    .push(self.document.problem(&path, LINK_MISMATCH, message));
             }
             None => {
                 let fitting: Vec<&str> = self.fitting(import).map(|(name, _)| name.as_str()).collect();
@@ -133,7 +161,9 @@ impl Binder<'_> {
         match (kept.or(fitting.first()), fitting.len()) {
             (None, _) => bound.problems.push(self.unmet(&path, component, import)),
             (Some((name, offer)), 1) => {
-                bound.bindings.insert(import.to_owned(), self.binding((*name).clone(), offer));
+                bound
+                    .bindings
+                    .insert(import.to_owned(), self.binding((*name).clone(), offer));
                 if !always_offered().contains_key(*name) {
                     bound.notes.push(format!(
                         "{}: import {import} of component {} is bound to capability {name}, the only one that meets it",
@@ -143,7 +173,9 @@ impl Binder<'_> {
                 }
             }
             (Some((name, offer)), _) if kept.is_some() => {
-                bound.bindings.insert(import.to_owned(), self.binding((*name).clone(), offer));
+                bound
+                    .bindings
+                    .insert(import.to_owned(), self.binding((*name).clone(), offer));
             }
             (Some(_), _) => {
                 let names: Vec<&str> = fitting.iter().map(|(name, _)| name.as_str()).collect();
@@ -152,7 +184,9 @@ impl Binder<'_> {
                     component.name,
                     list(names)
                 );
-                bound.problems.push(self.document.problem(&path, IMPORT_AMBIGUOUS, message));
+                bound
+                    .problems
+                    .push(self.document.problem(&path, IMPORT_AMBIGUOUS, message));
             }
         }
     }
@@ -165,11 +199,12 @@ impl Binder<'_> {
             .collect();
         let package = import.split('@').next().unwrap_or_default();
         let package = package.split('/').next().unwrap_or_default();
-        let near = |met: &str| {
-            met.split('/').next() == Some(package) || nearest(import, [met]).is_some()
-        };
-        let misses: Vec<String> =
-            all.iter().filter(|(_, met)| near(met)).map(|(name, met)| format!("{name} meets {met}")).collect();
+        let near = |met: &str| met.split('/').next() == Some(package) || nearest(import, [met]).is_some();
+        let misses: Vec<String> = all
+            .iter()
+            .filter(|(_, met)| near(met))
+            .map(|(name, met)| format!("{name} meets {met}"))
+            .collect();
         let misses = match misses.is_empty() {
             true => String::new(),
             false => format!("; near misses: {}", list(misses)),

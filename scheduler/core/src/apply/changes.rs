@@ -58,8 +58,20 @@ impl Changes {
     }
 
     /// Notes what became of an object; `order` is its document's place.
-    pub(super) fn tell(&mut self, order: usize, kind: &str, name: impl ToString, generation: Generation, change: Change) {
-        let object = AppliedObject { kind: kind.to_owned(), name: name.to_string(), generation, change };
+    pub(super) fn tell(
+        &mut self,
+        order: usize,
+        kind: &str,
+        name: impl ToString,
+        generation: Generation,
+        change: Change,
+    ) {
+        let object = AppliedObject {
+            kind: kind.to_owned(),
+            name: name.to_string(),
+            generation,
+            change,
+        };
         self.objects.push((order, object));
     }
 
@@ -95,7 +107,12 @@ impl Changes {
         if change == Change::Unchanged {
             return Ok(());
         }
-        let record = ConfigRecord { generation, manifest, values: config.spec.clone(), applied_at: self.at };
+        let record = ConfigRecord {
+            generation,
+            manifest,
+            values: config.spec.clone(),
+            applied_at: self.at,
+        };
         self.configs_changed.insert(id.clone());
         self.write(Key::Config(id), &record)
     }
@@ -129,8 +146,18 @@ impl Changes {
         }
         self.objects.sort_by_key(|(order, _)| *order);
         let objects = self.objects.into_iter().map(|(_, object)| object).collect();
-        let writes = self.writes.into_iter().map(|(key, value)| Write { key, value }).collect();
-        let applied = Applied { commit: 0, objects, changes: Vec::new(), waiting: Vec::new(), notes: self.notes };
+        let writes = self
+            .writes
+            .into_iter()
+            .map(|(key, value)| Write { key, value })
+            .collect();
+        let applied = Applied {
+            commit: 0,
+            objects,
+            changes: Vec::new(),
+            waiting: Vec::new(),
+            notes: self.notes,
+        };
         Ok(Decision { writes, applied })
     }
 }
@@ -156,5 +183,9 @@ fn to_json<T: Serialize>(record: &T) -> Result<Vec<u8>, ApiError> {
 
 /// A fault of our own: what we made ourselves cannot be written or read.
 pub(super) fn internal(error: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(ErrorCode::Internal, format!("failed to write a record: {error}"), "report this with the manifest")
+    ApiError::new(
+        ErrorCode::Internal,
+        format!("failed to write a record: {error}"),
+        "report this with the manifest",
+    )
 }

@@ -14,7 +14,11 @@ pub fn collect_garbage(world: &World, at: UnixMs) -> Vec<Write> {
     let meant = world.workloads.values().map(|record| record.template);
     let placed = world.places.values().flat_map(|p| &p.sets).map(|set| set.template);
     let named: BTreeSet<Digest> = meant.chain(placed).collect();
-    let templates = world.templates.keys().filter(|digest| !named.contains(*digest)).map(|d| Key::Template(*d));
+    let templates = world
+        .templates
+        .keys()
+        .filter(|digest| !named.contains(*digest))
+        .map(|d| Key::Template(*d));
     let spent = world.policies.iter().filter(|(name, value)| {
         let record: Option<JoinTokenRecord> = serde_json::from_value(value.as_ref().clone()).ok();
         name.starts_with("join-") && record.is_some_and(|r| r.valid_until <= at)

@@ -39,32 +39,52 @@ pub fn decide_join(world: &World, joining: &Joining<'_>, at: UnixMs) -> Result<D
     if let Some(record) = world.hosts.get(host) {
         if record.public_key != joining.public_key {
             let next = "use the key that the host joined with, or `heddle hosts forget` it and let it join again";
-            return Err(refused(host, "its hello is signed by another key than it joined with", next));
+            return Err(refused(
+                host,
+                "its hello is signed by another key than it joined with",
+                next,
+            ));
         }
         changes.tell(0, "Host", host, Generation(0), Change::Unchanged);
         return changes.finish();
     }
     let token = joining.hello.join_token.as_deref().map(join_token_policy);
-    let valid = token.as_ref().and_then(|name| world.policies.get(name)).and_then(|value| {
-        let record: JoinTokenRecord = serde_json::from_value(value.as_ref().clone()).ok()?;
-        (at < record.valid_until).then_some(())
-    });
+    let valid = token
+        .as_ref()
+        .and_then(|name| world.policies.get(name))
+        .and_then(|value| {
+            let record: JoinTokenRecord = serde_json::from_value(value.as_ref().clone()).ok()?;
+            (at < record.valid_until).then_some(())
+        });
     let next = "make a token with `heddle hosts token` and start the agent with `--join-token`";
     match (valid, &token) {
         (Some(()), Some(name)) => changes.delete(Key::Policy(name.clone()))?,
         _ if joining.trust_on_first_use => {}
-        (None, Some(_)) => return Err(refused(host, "its join token was used already, or is not valid any more", next)),
+        (None, Some(_)) => {
+            return Err(refused(
+                host,
+                "its join token was used already, or is not valid any more",
+                next,
+            ));
+        }
         _ => return Err(refused(host, "it is not known and has no join token", next)),
     }
-    let record =
-        HostRecord { public_key: joining.public_key.to_owned(), admin: HostAdmin::Open, joined_at: at };
+    let record = HostRecord {
+        public_key: joining.public_key.to_owned(),
+        admin: HostAdmin::Open,
+        joined_at: at,
+    };
     changes.write(Key::Host(host.clone()), &record)?;
     changes.tell(0, "Host", host, Generation(0), Change::Created);
     changes.finish()
 }
 
 fn refused(host: &HostId, why: &str, next: &str) -> ApiError {
-    ApiError::new(ErrorCode::Forbidden, format!("failed to admit host {host}: {why}"), next)
+    ApiError::new(
+        ErrorCode::Forbidden,
+        format!("failed to admit host {host}: {why}"),
+        next,
+    )
 }
 
 /// Decides what cordoning, draining or opening a host changes.
@@ -74,9 +94,16 @@ fn refused(host: &HostId, why: &str, next: &str) -> ApiError {
 pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decision, ApiError> {
     let record = world.hosts.get(&set.host).ok_or_else(|| not_found(world, &set.host))?;
     let mut changes = Changes::new(world, at);
-    let change = if record.admin == set.admin { Change::Unchanged } else { Change::Updated };
+    let change = if record.admin == set.admin {
+        Change::Unchanged
+    } else {
+        Change::Updated
+    };
     if change == Change::Updated {
-        let record = HostRecord { admin: set.admin, ..record.as_ref().clone() };
+        let record = HostRecord {
+            admin: set.admin,
+            ..record.as_ref().clone()
+        };
         changes.write(Key::Host(set.host.clone()), &record)?;
     }
     changes.tell(0, "Host", &set.host, Generation(0), change);
@@ -93,7 +120,8 @@ pub fn decide_forget(world: &World, forget: &ForgetHost, now: Mono, at: UnixMs) 
         return Err(not_found(world, host));
     }
     if !forget.force && is_heard(world, host, now) {
-        let message = format!("failed to forget host {host}: it lives, and its replicas would stop before others start");
+        let message =
+            format!("failed to forget host {host}: it lives, and its replicas would stop before others start");
         let next = format!("`heddle hosts drain {host}` and stop its agent first, or add `--force`");
         return Err(ApiError::new(ErrorCode::Conflict, message, next));
     }
@@ -110,10 +138,17 @@ pub fn decide_forget(world: &World, forget: &ForgetHost, now: Mono, at: UnixMs) 
 pub fn decide_token(world: &World, token: &str, valid_ms: u64, at: UnixMs) -> Result<Decision, ApiError> {
     if valid_ms == 0 || valid_ms > TOKEN_VALID_MS_MAX {
         let message = format!("failed to make a join token valid for {valid_ms} ms: it is 1 ms to 7 days");
-        return Err(ApiError::new(ErrorCode::BadRequest, message, "make it valid for a shorter time"));
+        return Err(ApiError::new(
+            ErrorCode::BadRequest,
+            message,
+            "make it valid for a shorter time",
+        ));
     }
     let mut changes = Changes::new(world, at);
-    let record = JoinTokenRecord { made_at: at, valid_until: UnixMs(at.0.saturating_add(valid_ms)) };
+    let record = JoinTokenRecord {
+        made_at: at,
+        valid_until: UnixMs(at.0.saturating_add(valid_ms)),
+    };
     changes.write(Key::Policy(join_token_policy(token)), &record)?;
     changes.finish()
 }

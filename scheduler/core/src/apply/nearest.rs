@@ -6,8 +6,14 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let short = |text: &&str| !text.is_empty() && text.len() <= 200;
     let word = Some(word).filter(short)?;
     let distance_max = (word.chars().count() / 3).max(1);
-    let scored = known.into_iter().filter(short).map(|known| (strsim::damerau_levenshtein(word, known), known));
-    scored.filter(|(distance, known)| *distance <= distance_max && *distance < known.len()).min().map(|(_, known)| known)
+    let scored = known
+        .into_iter()
+        .filter(short)
+        .map(|known| (strsim::damerau_levenshtein(word, known), known));
+    scored
+        .filter(|(distance, known)| *distance <= distance_max && *distance < known.len())
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// Names in a sentence: at most five, and how many more.

@@ -80,8 +80,15 @@ fn refuse_used_config(world: &World, id: &ConfigId) -> Result<(), ApiError> {
         return Ok(());
     }
     let s = if users.len() == 1 { "" } else { "s" };
-    let message = format!("failed to delete Config {id}: it is used by workload{s} {}", list(users));
-    Err(ApiError::new(ErrorCode::Conflict, message, "delete or change its users first"))
+    let message = format!(
+        "failed to delete Config {id}: it is used by workload{s} {}",
+        list(users)
+    );
+    Err(ApiError::new(
+        ErrorCode::Conflict,
+        message,
+        "delete or change its users first",
+    ))
 }
 
 fn not_found(world: &World, object: &ObjectRef) -> ApiError {
@@ -107,7 +114,10 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
 pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, ApiError> {
     let id = &undo.workload;
     let Some(record) = world.workloads.get(id) else {
-        let object = ObjectRef { kind: ObjectKind::Workload, name: id.to_string() };
+        let object = ObjectRef {
+            kind: ObjectKind::Workload,
+            name: id.to_string(),
+        };
         return Err(not_found(world, &object));
     };
     let kept: Vec<String> = record.history.iter().map(|past| past.generation.to_string()).collect();
@@ -116,17 +126,33 @@ pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, A
         Some(to) => record.history.iter().find(|past| past.generation == to),
     };
     let Some(past) = past else {
-        let wanted = undo.to.map_or("an earlier generation".to_owned(), |to| format!("generation {to}"));
-        let message =
-            format!("failed to take {id} back: {wanted} is not kept; it is at {}, kept are: {}", record.generation, list(kept));
-        return Err(ApiError::new(ErrorCode::NotFound, message, "apply the manifest that you want"));
+        let wanted = undo
+            .to
+            .map_or("an earlier generation".to_owned(), |to| format!("generation {to}"));
+        let message = format!(
+            "failed to take {id} back: {wanted} is not kept; it is at {}, kept are: {}",
+            record.generation,
+            list(kept)
+        );
+        return Err(ApiError::new(
+            ErrorCode::NotFound,
+            message,
+            "apply the manifest that you want",
+        ));
     };
     let mut changes = Changes::new(world, at);
     if let Some(resolved) = workload::resolve_stored(&mut changes, id, &past.manifest, &past.artifacts)? {
         workload::put(&mut changes, 0, id, resolved)?;
         if let Some((mine, owner)) = route::taken_routes(&changes, id).into_iter().next() {
-            let message = format!("failed to take {id} back: route {} is owned by workload {owner} now", mine.path);
-            return Err(ApiError::new(ErrorCode::Conflict, message, "delete that one, or apply another manifest"));
+            let message = format!(
+                "failed to take {id} back: route {} is owned by workload {owner} now",
+                mine.path
+            );
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                message,
+                "delete that one, or apply another manifest",
+            ));
         }
     }
     changes.finish()

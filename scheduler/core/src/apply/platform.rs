@@ -32,11 +32,19 @@ pub(super) fn take(
     if change == Change::Unchanged {
         return Ok(());
     }
-    let Some(offers) = offers_in(changes, document, platform)? else { return Ok(()) };
+    let Some(offers) = offers_in(changes, document, platform)? else {
+        return Ok(());
+    };
     let Some(hosts) = requirements(changes, document, &FieldPath::spec().key("hosts"), &platform.spec.hosts) else {
         return Ok(());
     };
-    let record = PlatformRecord { generation, manifest, hosts, offers, applied_at: changes.at };
+    let record = PlatformRecord {
+        generation,
+        manifest,
+        hosts,
+        offers,
+        applied_at: changes.at,
+    };
     let no_offers = BTreeMap::new();
     let offers_before = before.as_ref().map_or(&no_offers, |b| &b.offers);
     for (capability, offer) in offers_before {
@@ -68,7 +76,9 @@ fn offers_in(
             None => {
                 let path = FieldPath::spec().key("capabilities").entry(text);
                 let message = format!("capability {name} is of a kind that this release does not lend");
-                changes.problems.push(document.problem(&path, rule::NOT_YET_SUPPORTED, message));
+                changes
+                    .problems
+                    .push(document.problem(&path, rule::NOT_YET_SUPPORTED, message));
                 whole = false;
             }
         }
@@ -78,10 +88,15 @@ fn offers_in(
 
 fn offer_of(capability: &manifest::Capability) -> Option<CapabilityOffer> {
     if let Some(http) = &capability.http {
-        return Some(CapabilityOffer::Http { listen: http.listen.clone(), max_connections: http.max_connections });
+        return Some(CapabilityOffer::Http {
+            listen: http.listen.clone(),
+            max_connections: http.max_connections,
+        });
     }
     if let Some(keyvalue) = &capability.keyvalue {
-        return keyvalue.memory.as_ref().map(|_| CapabilityOffer::KeyvalueMemory { shared: keyvalue.shared });
+        return keyvalue.memory.as_ref().map(|_| CapabilityOffer::KeyvalueMemory {
+            shared: keyvalue.shared,
+        });
     }
     match (&capability.config, &capability.logging) {
         (Some(_), _) => Some(CapabilityOffer::Config {}),
@@ -102,7 +117,9 @@ pub(super) fn requirements(
     for (label, asked) in selector {
         if asked.gt.is_some() || asked.lt.is_some() {
             let message = format!("label {label}: this release does not compare numbers; use in, notIn or exists");
-            changes.problems.push(document.problem(&path.entry(label), rule::NOT_YET_SUPPORTED, message));
+            changes
+                .problems
+                .push(document.problem(&path.entry(label), rule::NOT_YET_SUPPORTED, message));
             whole = false;
         }
         let values = |list: &Vec<String>| list.iter().cloned().collect();
@@ -112,7 +129,10 @@ pub(super) fn requirements(
             asked.exists.map(LabelRule::Exists),
         ];
         let rules = rules.into_iter().flatten();
-        requirements.extend(rules.map(|rule| Requirement { label: label.clone(), rule }));
+        requirements.extend(rules.map(|rule| Requirement {
+            label: label.clone(),
+            rule,
+        }));
     }
     whole.then_some(requirements)
 }
@@ -148,7 +168,11 @@ fn check_clashes(changes: &mut Changes, document: &Document, name: &PlatformName
     for (other_name, other) in changes.next.platforms.iter().filter(|(other, _)| *other != name) {
         let both = union([(other_name, other.as_ref()), (name, record)].into_iter());
         let Some(clash) = both.conflict else { continue };
-        let labelled = changes.next.observed.iter().filter_map(|(host, o)| Some((host, o.hello.as_ref()?)));
+        let labelled = changes
+            .next
+            .observed
+            .iter()
+            .filter_map(|(host, o)| Some((host, o.hello.as_ref()?)));
         let shared: Vec<_> = labelled
             .filter(|(_, hello)| selects(&record.hosts, &hello.labels) && selects(&other.hosts, &hello.labels))
             .map(|(host, _)| host)
@@ -157,7 +181,11 @@ fn check_clashes(changes: &mut Changes, document: &Document, name: &PlatformName
         if shared.is_empty() && !overlap {
             continue;
         }
-        let on = if shared.is_empty() { "any host that both select".to_owned() } else { list(shared) };
+        let on = if shared.is_empty() {
+            "any host that both select".to_owned()
+        } else {
+            list(shared)
+        };
         let message = format!("platforms {name} and {other_name} both give {} to {on}", clash.what);
         problems.push(document.problem(&FieldPath::spec().key("capabilities"), PLATFORM_CLASH, message));
     }
@@ -168,7 +196,9 @@ fn check_clashes(changes: &mut Changes, document: &Document, name: &PlatformName
 fn check_unused(changes: &mut Changes, document: &Document, capability: &CapabilityName) {
     if let Some(message) = used_and_no_longer_lent(changes, capability) {
         let path = FieldPath::spec().key("capabilities");
-        changes.problems.push(document.problem(&path, CAPABILITY_IN_USE, message));
+        changes
+            .problems
+            .push(document.problem(&path, CAPABILITY_IN_USE, message));
     }
 }
 
@@ -186,7 +216,13 @@ pub(super) fn used_and_no_longer_lent(changes: &Changes, capability: &Capability
         .collect();
     match users.len() {
         0 => None,
-        1 => Some(format!("capability {capability} is used by workload {} and no other platform lends it", list(users))),
-        _ => Some(format!("capability {capability} is used by workloads {} and no other platform lends it", list(users))),
+        1 => Some(format!(
+            "capability {capability} is used by workload {} and no other platform lends it",
+            list(users)
+        )),
+        _ => Some(format!(
+            "capability {capability} is used by workloads {} and no other platform lends it",
+            list(users)
+        )),
     }
 }

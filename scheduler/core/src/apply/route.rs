@@ -64,8 +64,14 @@ fn listener(
     let name = CapabilityName::parse(&http.capability).ok();
     let (rule, message) = match name.as_ref().and_then(|n| catalog.get(n)) {
         Some(CapabilityOffer::Http { .. }) => return name,
-        Some(_) => (CAPABILITY_NOT_HTTP, format!("capability {} is no HTTP listener", http.capability)),
-        None => (CAPABILITY_UNKNOWN, format!("no platform lends a capability named {}", http.capability)),
+        Some(_) => (
+            CAPABILITY_NOT_HTTP,
+            format!("capability {} is no HTTP listener", http.capability),
+        ),
+        None => (
+            CAPABILITY_UNKNOWN,
+            format!("no platform lends a capability named {}", http.capability),
+        ),
     };
     let message = format!("{message}; listeners: {}", list(&listeners));
     let problem = document.problem(&path, rule, message);
@@ -83,11 +89,17 @@ fn handler(
     path: &FieldPath,
     problems: &mut Vec<Problem>,
 ) -> Option<ComponentName> {
-    let handlers: Vec<&ComponentName> =
-        artifacts.iter().filter(|(_, info)| info.serves_http()).map(|(name, _)| name).collect();
+    let handlers: Vec<&ComponentName> = artifacts
+        .iter()
+        .filter(|(_, info)| info.serves_http())
+        .map(|(name, _)| name)
+        .collect();
     match (&http.component, handlers.as_slice()) {
         (Some(named), _) => {
-            let found = handlers.iter().find(|name| name.as_str() == named).map(|name| (*name).clone());
+            let found = handlers
+                .iter()
+                .find(|name| name.as_str() == named)
+                .map(|name| (*name).clone());
             if found.is_none() {
                 let message = format!(
                     "component {named} exports no HTTP handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3); \
@@ -104,12 +116,16 @@ fn handler(
         }
         (None, [only]) => Some((*only).clone()),
         (None, []) => {
-            let message = "no component exports an HTTP handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3)";
+            let message =
+                "no component exports an HTTP handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3)";
             problems.push(document.problem(path, HANDLER_MISSING, message));
             None
         }
         (None, several) => {
-            let message = format!("components {} export an HTTP handler: name one as `component`", list(several));
+            let message = format!(
+                "components {} export an HTTP handler: name one as `component`",
+                list(several)
+            );
             problems.push(document.problem(path, HANDLER_AMBIGUOUS, message));
             None
         }
@@ -126,11 +142,19 @@ fn clash(a: &HttpTrigger, b: &HttpTrigger) -> bool {
 pub(super) fn check_owners(changes: &mut Changes, documents: &[ResolvedDocument]) {
     let mut problems = Vec::new();
     for resolved in documents {
-        let Object::Workload(workload) = &resolved.document.object else { continue };
-        let Ok(id) = super::changes::object_id(&workload.metadata.namespace, &workload.metadata.name) else { continue };
+        let Object::Workload(workload) = &resolved.document.object else {
+            continue;
+        };
+        let Ok(id) = super::changes::object_id(&workload.metadata.namespace, &workload.metadata.name) else {
+            continue;
+        };
         for (mine, owner) in taken_routes(changes, &id) {
             let host = mine.host.as_deref().unwrap_or("any host");
-            let methods = if mine.methods.is_empty() { "any method".to_owned() } else { list(&mine.methods) };
+            let methods = if mine.methods.is_empty() {
+                "any method".to_owned()
+            } else {
+                list(&mine.methods)
+            };
             let message = format!(
                 "route {} of capability {} ({host}, {methods}) is owned by workload {owner}: give it another path, host or \
                  method, or delete that one",
@@ -145,11 +169,18 @@ pub(super) fn check_owners(changes: &mut Changes, documents: &[ResolvedDocument]
 
 /// The routes of a workload that another one has too, with that one.
 pub(super) fn taken_routes(changes: &Changes, id: &WorkloadId) -> Vec<(HttpTrigger, WorkloadId)> {
-    let Some(record) = changes.next.workloads.get(id) else { return Vec::new() };
+    let Some(record) = changes.next.workloads.get(id) else {
+        return Vec::new();
+    };
     let mut taken = Vec::new();
     for mine in &record.intent.http {
         for owner in changes.next.route_owners(mine).filter(|owner| *owner != id) {
-            let theirs = changes.next.workloads.get(owner).map(|r| r.intent.http.as_slice()).unwrap_or_default();
+            let theirs = changes
+                .next
+                .workloads
+                .get(owner)
+                .map(|r| r.intent.http.as_slice())
+                .unwrap_or_default();
             if theirs.iter().any(|t| clash(mine, t)) {
                 taken.push((mine.clone(), owner.clone()));
             }

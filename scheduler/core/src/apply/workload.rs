@@ -41,8 +41,13 @@ pub(super) fn take(
             Some(info) => drop(artifacts.insert(name, info.clone())),
             None => {
                 let path = FieldPath::spec().key("components").index(index).key("image");
-                let message = format!("image {} is not known: upload it, or name one that can be fetched", component.image);
-                changes.problems.push(document.problem(&path, IMAGE_UNRESOLVED, message));
+                let message = format!(
+                    "image {} is not known: upload it, or name one that can be fetched",
+                    component.image
+                );
+                changes
+                    .problems
+                    .push(document.problem(&path, IMAGE_UNRESOLVED, message));
             }
         }
     }
@@ -72,7 +77,9 @@ pub(super) fn renew_users(changes: &mut Changes, order: usize) -> Result<(), Api
         .map(|(id, _)| id.clone())
         .collect();
     for id in users {
-        let Some(record) = changes.next.workloads.get(&id).cloned() else { continue };
+        let Some(record) = changes.next.workloads.get(&id).cloned() else {
+            continue;
+        };
         if let Some(resolved) = resolve_stored(changes, &id, &record.manifest, &record.artifacts)? {
             put_if_changed(changes, order, &id, resolved)?;
         }
@@ -90,7 +97,9 @@ pub(super) fn resolve_stored(
     let object: Object = serde_json::from_value(manifest.clone()).map_err(|e| internal(&e))?;
     let document = Document::new("stored", object);
     let Object::Workload(workload) = &document.object else {
-        return Err(internal(&format!("the stored manifest of workload {id} is another object")));
+        return Err(internal(&format!(
+            "the stored manifest of workload {id} is another object"
+        )));
     };
     resolve(changes, id, &document, workload, artifacts.clone())
 }
@@ -105,8 +114,18 @@ fn resolve(
 ) -> Result<Option<Resolved>, ApiError> {
     let problems_before = changes.problems.len();
     let catalog = changes.catalog();
-    let before = changes.next.workloads.get(id).and_then(|r| changes.next.templates.get(&r.template)).cloned();
-    let binder = Binder { document, workload, namespace: &id.namespace, catalog: &catalog };
+    let before = changes
+        .next
+        .workloads
+        .get(id)
+        .and_then(|r| changes.next.templates.get(&r.template))
+        .cloned();
+    let binder = Binder {
+        document,
+        workload,
+        namespace: &id.namespace,
+        catalog: &catalog,
+    };
     let mut requires = BTreeSet::new();
     let mut capabilities: BTreeSet<CapabilityName> = BTreeSet::new();
     let mut configs = BTreeSet::new();
@@ -115,7 +134,9 @@ fn resolve(
     for (index, component) in workload.spec.components.iter().enumerate() {
         let name = ComponentName::parse(&component.name).map_err(bad_name)?;
         let Some(artifact) = artifacts.get(&name) else { continue };
-        let before = before.as_ref().and_then(|t| t.components.iter().find(|c| c.name == name));
+        let before = before
+            .as_ref()
+            .and_then(|t| t.components.iter().find(|c| c.name == name));
         let bound = binder.bind(index, component, artifact, before);
         changes.problems.extend(bound.problems);
         notes.extend(bound.notes);
@@ -138,21 +159,37 @@ fn resolve(
     let http = route::triggers(document, workload, &artifacts, &catalog, &mut changes.problems);
     check_concurrency(changes, document, workload, &http, &artifacts);
     capabilities.extend(http.iter().map(|trigger| trigger.capability.clone()));
-    requires.extend(capabilities.iter().filter_map(|name| catalog.get(name)).map(|offer| offer.feature()));
+    requires.extend(
+        capabilities
+            .iter()
+            .filter_map(|name| catalog.get(name))
+            .map(|offer| offer.feature()),
+    );
 
     let mut require = Vec::new();
     for (index, selector) in workload.spec.placement.require.iter().enumerate() {
         let path = FieldPath::spec().key("placement").key("require").index(index);
-        require.extend(platform::requirements(changes, document, &path, selector).into_iter().flatten());
+        require.extend(
+            platform::requirements(changes, document, &path, selector)
+                .into_iter()
+                .flatten(),
+        );
     }
     let spread = workload.spec.placement.spread.iter();
-    let spread = spread.map(|s| Spread { by: s.by.clone(), weights: s.weights.clone() }).collect();
+    let spread = spread
+        .map(|s| Spread {
+            by: s.by.clone(),
+            weights: s.weights.clone(),
+        })
+        .collect();
     let replicas = match workload.spec.scale() {
         Scale::Replicas(count) => Replicas::Count(count),
         Scale::Daemon => Replicas::Daemon,
         Scale::Job(_) => {
             let path = FieldPath::spec().key("job");
-            changes.problems.push(document.problem(&path, rule::NOT_YET_SUPPORTED, "this release does not run jobs"));
+            changes
+                .problems
+                .push(document.problem(&path, rule::NOT_YET_SUPPORTED, "this release does not run jobs"));
             Replicas::Count(0)
         }
     };
@@ -169,7 +206,10 @@ fn resolve(
             time_ms: limits.time.as_ms(),
             concurrency: limits.concurrency,
         },
-        instances: Instances { reuse: instances.reuse, concurrency: instances.concurrency },
+        instances: Instances {
+            reuse: instances.reuse,
+            concurrency: instances.concurrency,
+        },
     };
     let intent = Intent {
         unit_generation: Generation(0),
@@ -180,7 +220,13 @@ fn resolve(
         reserve_bytes: workload.spec.reserved_memory().as_bytes(),
         http,
     };
-    Ok(Some(Resolved { manifest: document.object.canonical_value(), artifacts, template, intent, configs }))
+    Ok(Some(Resolved {
+        manifest: document.object.canonical_value(),
+        artifacts,
+        template,
+        intent,
+        configs,
+    }))
 }
 
 /// A component's configuration: its sources in their order, later ones over earlier ones.
@@ -195,14 +241,21 @@ fn config_of(
     let mut values = BTreeMap::new();
     for (at, source) in component.config.iter().enumerate() {
         if let Some(name) = &source.config_ref {
-            let config = ObjectName::parse(name).ok().map(|name| ConfigId::new(id.namespace.clone(), name));
+            let config = ObjectName::parse(name)
+                .ok()
+                .map(|name| ConfigId::new(id.namespace.clone(), name));
             match config.and_then(|config| changes.next.configs.get(&config).cloned().map(|r| (config, r))) {
                 Some((config, record)) => {
                     values.extend(record.values.clone());
                     configs.insert(config);
                 }
                 None => {
-                    let path = FieldPath::spec().key("components").index(index).key("config").index(at).key("ref");
+                    let path = FieldPath::spec()
+                        .key("components")
+                        .index(index)
+                        .key("config")
+                        .index(at)
+                        .key("ref");
                     let known: Vec<&str> = configs_in(&changes.next, id).collect();
                     let message = format!(
                         "there is no Config {name} in namespace {}; there are: {}",
@@ -224,7 +277,11 @@ fn config_of(
 }
 
 fn configs_in<'a>(world: &'a World, id: &'a WorkloadId) -> impl Iterator<Item = &'a str> {
-    world.configs.keys().filter(|config| config.namespace == id.namespace).map(|config| config.name.as_str())
+    world
+        .configs
+        .keys()
+        .filter(|config| config.namespace == id.namespace)
+        .map(|config| config.name.as_str())
 }
 
 /// Only handlers of WASI 0.3 take several calls at once (D24).
@@ -241,7 +298,9 @@ fn check_concurrency(
     }
     let takes_several = |component: &ComponentName| {
         let exports = artifacts.get(component).into_iter().flat_map(|info| &info.exports);
-        exports.into_iter().any(|export| export.starts_with("wasi:http/handler@0.3."))
+        exports
+            .into_iter()
+            .any(|export| export.starts_with("wasi:http/handler@0.3."))
     };
     if http.is_empty() || http.iter().any(|trigger| !takes_several(&trigger.component)) {
         let message = format!(
@@ -249,17 +308,14 @@ fn check_concurrency(
              `limits.concurrency` for more instances"
         );
         let path = FieldPath::spec().key("instances").key("concurrency");
-        changes.problems.push(document.problem(&path, CONCURRENCY_UNSUPPORTED, message).suggest("1"));
+        changes
+            .problems
+            .push(document.problem(&path, CONCURRENCY_UNSUPPORTED, message).suggest("1"));
     }
 }
 
 /// Writes a workload that a document or an undo names, and says what became of it.
-pub(super) fn put(
-    changes: &mut Changes,
-    order: usize,
-    id: &WorkloadId,
-    resolved: Resolved,
-) -> Result<(), ApiError> {
+pub(super) fn put(changes: &mut Changes, order: usize, id: &WorkloadId, resolved: Resolved) -> Result<(), ApiError> {
     if !put_if_changed(changes, order, id, resolved)? {
         let generation = changes.next.workloads.get(id).map(|r| r.generation).unwrap_or_default();
         changes.tell(order, "Workload", id, generation, Change::Unchanged);
@@ -268,13 +324,14 @@ pub(super) fn put(
 }
 
 /// Writes a workload as a new generation if that differs from the newest one. Returns whether it does.
-fn put_if_changed(
-    changes: &mut Changes,
-    order: usize,
-    id: &WorkloadId,
-    resolved: Resolved,
-) -> Result<bool, ApiError> {
-    let Resolved { manifest, artifacts, template, mut intent, configs } = resolved;
+fn put_if_changed(changes: &mut Changes, order: usize, id: &WorkloadId, resolved: Resolved) -> Result<bool, ApiError> {
+    let Resolved {
+        manifest,
+        artifacts,
+        template,
+        mut intent,
+        configs,
+    } = resolved;
     let digest = template_digest(&template)?;
     let before = changes.next.workloads.get(id).cloned();
     let (generation, history, change) = match &before {
@@ -304,8 +361,16 @@ fn put_if_changed(
         }
     };
     let applied_at = changes.at;
-    let record =
-        WorkloadRecord { generation, manifest, artifacts, intent, template: digest, configs, history, applied_at };
+    let record = WorkloadRecord {
+        generation,
+        manifest,
+        artifacts,
+        intent,
+        template: digest,
+        configs,
+        history,
+        applied_at,
+    };
     changes.put_workload(id, record, template)?;
     changes.tell(order, "Workload", id, generation, change);
     Ok(true)
@@ -320,7 +385,20 @@ fn runs_alike(a: &Intent, b: &Intent) -> bool {
 /// The number that a new workload begins with: above anything that is left of an earlier one of its name, so that no two
 /// units ever share an id.
 fn first_generation(world: &World, id: &WorkloadId) -> Generation {
-    let placed = world.places.get(id).into_iter().flat_map(|p| &p.sets).map(|set| set.generation);
-    let reported = world.observed.values().flat_map(|o| o.units.keys()).filter(|u| u.workload == *id);
-    placed.chain(reported.map(|u| u.generation)).max().unwrap_or_default().next()
+    let placed = world
+        .places
+        .get(id)
+        .into_iter()
+        .flat_map(|p| &p.sets)
+        .map(|set| set.generation);
+    let reported = world
+        .observed
+        .values()
+        .flat_map(|o| o.units.keys())
+        .filter(|u| u.workload == *id);
+    placed
+        .chain(reported.map(|u| u.generation))
+        .max()
+        .unwrap_or_default()
+        .next()
 }

@@ -23,10 +23,15 @@ pub fn refusals(host: &HostView<'_>, reserve_bytes: u64) -> Vec<Rejection> {
     let mut all = Vec::new();
     let free = free_bytes(host);
     if free < reserve_bytes {
-        all.push(Rejection::Memory { needed_bytes: reserve_bytes, free_bytes: free });
+        all.push(Rejection::Memory {
+            needed_bytes: reserve_bytes,
+            free_bytes: free,
+        });
     }
     if free_slots(host) == 0 {
-        all.push(Rejection::Slots { slots: host.capacity.replica_slots });
+        all.push(Rejection::Slots {
+            slots: host.capacity.replica_slots,
+        });
     }
     all
 }

@@ -87,27 +87,49 @@ impl<'a> Need<'a> {
         for spread in weighted(self.intent) {
             let value = value_of(&spread.by);
             if value.is_none_or(|v| spread.weights.get(v).copied().unwrap_or(0) == 0) {
-                let shares: Vec<&str> = spread.weights.iter().filter(|(_, w)| **w > 0).map(|(v, _)| v.as_str()).collect();
+                let shares: Vec<&str> = spread
+                    .weights
+                    .iter()
+                    .filter(|(_, w)| **w > 0)
+                    .map(|(v, _)| v.as_str())
+                    .collect();
                 let wanted = format!("one of {}, which have a weight", shares.join(", "));
-                all.push(Rejection::Label { label: spread.by.clone(), wanted, found: value.map(str::to_owned) });
+                all.push(Rejection::Label {
+                    label: spread.by.clone(),
+                    wanted,
+                    found: value.map(str::to_owned),
+                });
             }
         }
         for capability in &self.intent.capabilities {
             if !host.offers.offers.contains_key(capability) {
-                all.push(Rejection::CapabilityMissing { capability: capability.clone() });
+                all.push(Rejection::CapabilityMissing {
+                    capability: capability.clone(),
+                });
             }
         }
         let Some(template) = self.template else { return all };
         if let Some(features) = host.features {
-            let lacking: BTreeSet<String> =
-                template.requires.iter().filter(|f| !features.contains(f)).map(feature_name).collect();
+            let lacking: BTreeSet<String> = template
+                .requires
+                .iter()
+                .filter(|f| !features.contains(f))
+                .map(feature_name)
+                .collect();
             if !lacking.is_empty() {
                 all.push(Rejection::FeatureMissing { features: lacking });
             }
         }
         let wanted_bytes = template.limits.memory_bytes;
-        if let Some(max_bytes) = host.capacity.instance_memory_bytes_max.filter(|max| *max < wanted_bytes) {
-            all.push(Rejection::InstanceMemory { wanted_bytes, max_bytes });
+        if let Some(max_bytes) = host
+            .capacity
+            .instance_memory_bytes_max
+            .filter(|max| *max < wanted_bytes)
+        {
+            all.push(Rejection::InstanceMemory {
+                wanted_bytes,
+                max_bytes,
+            });
         }
         all
     }
@@ -119,7 +141,10 @@ fn weighted(intent: &Intent) -> impl Iterator<Item = &Spread> {
 
 fn feature_name(feature: &Feature) -> String {
     // The name on the wire is the name for people.
-    serde_json::to_value(feature).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(feature)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Why a host takes nothing new, whatever it is.
@@ -139,7 +164,9 @@ fn state_refusals(host: &HostView<'_>) -> Vec<Rejection> {
         all.push(Rejection::Leaving);
     }
     if let Some(clash) = &host.offers.conflict {
-        all.push(Rejection::PlatformConflict { what: clash.what.clone() });
+        all.push(Rejection::PlatformConflict {
+            what: clash.what.clone(),
+        });
     }
     all
 }
@@ -158,7 +185,14 @@ pub fn count_refusals(refusals: impl Iterator<Item = (HostId, Rejection)>) -> Ve
                 }
             }
             None => {
-                groups.insert(group, RejectionCount { rejection, hosts: 1, example: host });
+                groups.insert(
+                    group,
+                    RejectionCount {
+                        rejection,
+                        hosts: 1,
+                        example: host,
+                    },
+                );
             }
         }
     }
@@ -169,10 +203,14 @@ pub fn count_refusals(refusals: impl Iterator<Item = (HostId, Rejection)>) -> Ve
 
 fn without_numbers(rejection: &Rejection) -> Rejection {
     match rejection {
-        Rejection::Memory { needed_bytes, .. } => Rejection::Memory { needed_bytes: *needed_bytes, free_bytes: 0 },
-        Rejection::InstanceMemory { wanted_bytes, .. } => {
-            Rejection::InstanceMemory { wanted_bytes: *wanted_bytes, max_bytes: 0 }
-        }
+        Rejection::Memory { needed_bytes, .. } => Rejection::Memory {
+            needed_bytes: *needed_bytes,
+            free_bytes: 0,
+        },
+        Rejection::InstanceMemory { wanted_bytes, .. } => Rejection::InstanceMemory {
+            wanted_bytes: *wanted_bytes,
+            max_bytes: 0,
+        },
         Rejection::Slots { .. } => Rejection::Slots { slots: 0 },
         other => other.clone(),
     }

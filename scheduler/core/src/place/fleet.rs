@@ -93,7 +93,11 @@ impl<'a> Fleet<'a> {
                 used_replicas,
             }
         });
-        Self { hosts: hosts.collect(), partitions, fits: BTreeMap::new() }
+        Self {
+            hosts: hosts.collect(),
+            partitions,
+            fits: BTreeMap::new(),
+        }
     }
 
     /// All hosts, ordered by id.
@@ -124,7 +128,9 @@ impl<'a> Fleet<'a> {
     /// Counts replicas that this plan puts on a host.
     pub(crate) fn add(&mut self, index: usize, reserve_bytes: u64, count: u32) {
         if let Some(host) = self.hosts.get_mut(index) {
-            host.used_bytes = host.used_bytes.saturating_add(reserve_bytes.saturating_mul(u64::from(count)));
+            host.used_bytes = host
+                .used_bytes
+                .saturating_add(reserve_bytes.saturating_mul(u64::from(count)));
             host.used_replicas = host.used_replicas.saturating_add(count);
         }
     }
@@ -132,7 +138,9 @@ impl<'a> Fleet<'a> {
     /// Counts replicas that this plan takes from a host.
     pub(crate) fn remove(&mut self, host: &HostId, reserve_bytes: u64, count: u32) {
         if let Some(host) = self.find(host).and_then(|index| self.hosts.get_mut(index)) {
-            host.used_bytes = host.used_bytes.saturating_sub(reserve_bytes.saturating_mul(u64::from(count)));
+            host.used_bytes = host
+                .used_bytes
+                .saturating_sub(reserve_bytes.saturating_mul(u64::from(count)));
             host.used_replicas = host.used_replicas.saturating_sub(count);
         }
     }
@@ -143,7 +151,14 @@ impl<'a> Fleet<'a> {
         let hosts = &self.hosts;
         let fits = self.fits.entry(need.shape()).or_insert_with(|| {
             let takes = |host: &HostView<'a>| need.refusal_by_state(host).is_none() && need.fits(host);
-            Rc::new(hosts.iter().enumerate().filter(|(_, host)| takes(host)).map(|(index, _)| index).collect())
+            Rc::new(
+                hosts
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, host)| takes(host))
+                    .map(|(index, _)| index)
+                    .collect(),
+            )
         });
         fits.clone()
     }

@@ -31,7 +31,13 @@ pub type Path = Vec<usize>;
 impl<'a> SpreadTree<'a> {
     /// An empty tree for so many replicas.
     pub fn new(wanted: u32) -> Self {
-        Self { nodes: vec![Node { target: Some(wanted), weight: 1, ..Node::default() }] }
+        Self {
+            nodes: vec![Node {
+                target: Some(wanted),
+                weight: 1,
+                ..Node::default()
+            }],
+        }
     }
 
     /// Adds a host and says where it is.
@@ -43,12 +49,19 @@ impl<'a> SpreadTree<'a> {
                 HOST_LABEL => host.id.as_str(),
                 label => host.labels.and_then(|l| l.get(label)).map_or("", String::as_str),
             };
-            let weight = if rule.weights.is_empty() { 1 } else { rule.weights.get(value).copied().unwrap_or(0) };
+            let weight = if rule.weights.is_empty() {
+                1
+            } else {
+                rule.weights.get(value).copied().unwrap_or(0)
+            };
             at = match self.nodes[at].children.get(value) {
                 Some(child) => *child,
                 None => {
                     let child = self.nodes.len();
-                    self.nodes.push(Node { weight, ..Node::default() });
+                    self.nodes.push(Node {
+                        weight,
+                        ..Node::default()
+                    });
                     self.nodes[at].children.insert(value, child);
                     child
                 }
@@ -94,14 +107,20 @@ impl<'a> SpreadTree<'a> {
     /// Which of two places needs a replica more: the lesser one. Rules are compared in their order.
     pub fn compare(&self, a: &Path, b: &Path) -> Ordering {
         let levels = a.iter().zip(b).filter(|(a, b)| a != b);
-        levels.map(|(a, b)| self.nodes[*a].need_compared(&self.nodes[*b])).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+        levels
+            .map(|(a, b)| self.nodes[*a].need_compared(&self.nodes[*b]))
+            .find(|o| o.is_ne())
+            .unwrap_or(Ordering::Equal)
     }
 }
 
 impl Node<'_> {
     fn need_compared(&self, other: &Self) -> Ordering {
         // The one that lacks most of its share comes first; the one that is most above it, last.
-        let lacks = |node: &Self| node.target.map_or(0, |target| i64::from(target) - i64::from(node.count));
+        let lacks = |node: &Self| {
+            node.target
+                .map_or(0, |target| i64::from(target) - i64::from(node.count))
+        };
         let by_lack = lacks(other).cmp(&lacks(self));
         // Then whoever would have the fewest per weight, this replica counted.
         let per_weight = |node: &Self, w: u32| (u64::from(node.count) + 1) * u64::from(w.max(1));
@@ -116,7 +135,10 @@ fn largest_remainder(total: u32, weights: &[u32]) -> Vec<u32> {
         return vec![0; weights.len()];
     }
     let exact = |w: &u32| u64::from(total) * u64::from(*w);
-    let mut shares: Vec<u32> = weights.iter().map(|w| u32::try_from(exact(w) / sum).unwrap_or(u32::MAX)).collect();
+    let mut shares: Vec<u32> = weights
+        .iter()
+        .map(|w| u32::try_from(exact(w) / sum).unwrap_or(u32::MAX))
+        .collect();
     let mut by_remainder: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] > 0).collect();
     by_remainder.sort_by_key(|i| (std::cmp::Reverse(exact(&weights[*i]) % sum), *i));
     let given: u32 = shares.iter().sum();
@@ -137,6 +159,9 @@ mod tests {
         assert_eq!(largest_remainder(5, &[1, 1, 1]), [2, 2, 1]);
         assert_eq!(largest_remainder(7, &[0, 3, 1]), [0, 5, 2]);
         assert_eq!(largest_remainder(3, &[0, 0]), [0, 0]);
-        assert_eq!(largest_remainder(1_000_000, &[1_000_000, 1_000_000]), [500_000, 500_000]);
+        assert_eq!(
+            largest_remainder(1_000_000, &[1_000_000, 1_000_000]),
+            [500_000, 500_000]
+        );
     }
 }

@@ -43,10 +43,24 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) {
                 (false, is_current) => is_current && state != OutgoingState::Lost && !view.is_emptied() && fits,
             };
             if stays {
-                draft.kept.insert(host.clone(), Kept { count: *count, ready, unheard: !heard });
+                draft.kept.insert(
+                    host.clone(),
+                    Kept {
+                        count: *count,
+                        ready,
+                        unheard: !heard,
+                    },
+                );
             } else {
                 let reserve_bytes = set.reserve_bytes;
-                draft.outgoing.push(Outgoing { host: host.clone(), set: index, reserve_bytes, count: *count, ready, state });
+                draft.outgoing.push(Outgoing {
+                    host: host.clone(),
+                    set: index,
+                    reserve_bytes,
+                    count: *count,
+                    ready,
+                    state,
+                });
             }
         }
     }
@@ -86,7 +100,15 @@ fn drop_surplus<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, surplus: u32) 
         let Some(index) = fleet.find(host) else { continue };
         let Some(view) = fleet.host(index) else { continue };
         let path = tree.add_host(rules, view);
-        candidates.push((Candidate { index, path, count: kept.count, earlier: 0 }, *kept));
+        candidates.push((
+            Candidate {
+                index,
+                path,
+                count: kept.count,
+                earlier: 0,
+            },
+            *kept,
+        ));
     }
     tree.set_targets(rules);
     for (candidate, _) in &candidates {
@@ -100,10 +122,14 @@ fn drop_surplus<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, surplus: u32) 
     };
     for _ in 0..surplus {
         let first_to_go = |(a, a_kept): &(Candidate, Kept), (b, b_kept): &(Candidate, Kept)| -> Ordering {
-            rank(b_kept).cmp(&rank(a_kept)).then_with(|| score::compare(fleet, &tree, a, b))
+            rank(b_kept)
+                .cmp(&rank(a_kept))
+                .then_with(|| score::compare(fleet, &tree, a, b))
         };
         let occupied = candidates.iter_mut().filter(|(_, kept)| kept.count > 0);
-        let Some((candidate, kept)) = occupied.max_by(|a, b| first_to_go(a, b)) else { break };
+        let Some((candidate, kept)) = occupied.max_by(|a, b| first_to_go(a, b)) else {
+            break;
+        };
         if !unready(kept) {
             kept.ready = kept.ready.saturating_sub(1);
         }
@@ -116,7 +142,9 @@ fn drop_surplus<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, surplus: u32) 
         }
     }
     for (candidate, kept) in candidates {
-        let Some(host) = fleet.host(candidate.index).map(|view| view.id) else { continue };
+        let Some(host) = fleet.host(candidate.index).map(|view| view.id) else {
+            continue;
+        };
         match kept.count {
             0 => drop(draft.kept.remove(host)),
             _ => drop(draft.kept.insert(host.clone(), kept)),

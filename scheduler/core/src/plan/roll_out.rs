@@ -26,7 +26,10 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
         }
     };
     for before in &outgoing {
-        let after = kept.iter().find(|k| k.host == before.host && k.set == before.set).map_or(0, |k| k.count);
+        let after = kept
+            .iter()
+            .find(|k| k.host == before.host && k.set == before.set)
+            .map_or(0, |k| k.count);
         if before.count > after {
             fleet.remove(&before.host, before.reserve_bytes, before.count - after);
         }
@@ -40,8 +43,15 @@ fn allow(outgoing: &[Outgoing], allowed: u32) -> Vec<Outgoing> {
         return Vec::new();
     }
     // A group is ready in part where its host has not followed a change of its number yet.
-    let ready = outgoing.iter().map(|o| Outgoing { count: o.ready, ..o.clone() });
-    let others = outgoing.iter().map(|o| Outgoing { count: o.count - o.ready, ready: 0, ..o.clone() });
+    let ready = outgoing.iter().map(|o| Outgoing {
+        count: o.ready,
+        ..o.clone()
+    });
+    let others = outgoing.iter().map(|o| Outgoing {
+        count: o.count - o.ready,
+        ready: 0,
+        ..o.clone()
+    });
     let mut parts: Vec<Outgoing> = ready.chain(others).filter(|part| part.count > 0).collect();
     // Ready ones first; then those that may become ready, the newest generation first; lost hosts' last. Sets are
     // ordered newest first. Ties by host id, so the same world always yields the same plan.
@@ -74,19 +84,34 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
         template: draft.record.template,
         reserve_bytes: intent.reserve_bytes,
         http: intent.http.clone(),
-        hosts: draft.kept.iter().map(|(host, kept)| (host.clone(), kept.count)).collect(),
+        hosts: draft
+            .kept
+            .iter()
+            .map(|(host, kept)| (host.clone(), kept.count))
+            .collect(),
     };
     let mut earlier: BTreeMap<usize, BTreeMap<HostId, u32>> = BTreeMap::new();
     for outgoing in &draft.outgoing {
-        let is_newest = before.get(outgoing.set).is_some_and(|set| set.generation == intent.unit_generation);
-        let hosts = if is_newest { &mut newest.hosts } else { earlier.entry(outgoing.set).or_default() };
+        let is_newest = before
+            .get(outgoing.set)
+            .is_some_and(|set| set.generation == intent.unit_generation);
+        let hosts = if is_newest {
+            &mut newest.hosts
+        } else {
+            earlier.entry(outgoing.set).or_default()
+        };
         *hosts.entry(outgoing.host.clone()).or_default() += outgoing.count;
     }
     let mut sets = Vec::with_capacity(1 + earlier.len());
     if !newest.hosts.is_empty() {
         sets.push(newest);
     }
-    let earlier = earlier.into_iter().filter_map(|(index, hosts)| Some(PlaceSet { hosts, ..before.get(index)?.clone() }));
+    let earlier = earlier.into_iter().filter_map(|(index, hosts)| {
+        Some(PlaceSet {
+            hosts,
+            ..before.get(index)?.clone()
+        })
+    });
     sets.extend(earlier);
     (!sets.is_empty()).then_some(PlaceRecord { sets })
 }

@@ -42,7 +42,12 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, missing: u32
         let Some(view) = fleet.host(index) else { continue };
         let path = tree.add_host(&intent.spread, view);
         let count = draft.kept.get(view.id).map_or(0, |k| k.count);
-        candidates.push(Candidate { index, path, count, earlier: earlier.get(view.id).copied().unwrap_or(0) });
+        candidates.push(Candidate {
+            index,
+            path,
+            count,
+            earlier: earlier.get(view.id).copied().unwrap_or(0),
+        });
     }
     // Hosts that keep replicas and take no more count in the spread all the same.
     for (host, kept) in &draft.kept {
@@ -55,7 +60,11 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, missing: u32
 
     let mut placed = 0;
     while placed < missing {
-        candidates.retain(|c| fleet.host(c.index).is_some_and(|host| capacity::has_room(host, intent.reserve_bytes)));
+        candidates.retain(|c| {
+            fleet
+                .host(c.index)
+                .is_some_and(|host| capacity::has_room(host, intent.reserve_bytes))
+        });
         let best = (0..candidates.len()).min_by(|a, b| score::compare(fleet, &tree, &candidates[*a], &candidates[*b]));
         let Some(best) = best else { break };
         let chosen = &mut candidates[best];
@@ -80,7 +89,14 @@ fn place_daemons<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> u32 {
             continue;
         }
         if capacity::has_room(host, reserve_bytes) {
-            draft.kept.insert(host.id.clone(), Kept { count: 1, ready: 0, unheard: false });
+            draft.kept.insert(
+                host.id.clone(),
+                Kept {
+                    count: 1,
+                    ready: 0,
+                    unheard: false,
+                },
+            );
             fleet.add(index, reserve_bytes, 1);
         } else {
             missing += 1;
@@ -94,7 +110,11 @@ fn refusals(draft: &Draft<'_>, fleet: &Fleet<'_>) -> Vec<RejectionCount> {
     let first = fleet.hosts().iter().filter_map(|host| {
         let daemon = draft.record.intent.replicas == Replicas::Daemon;
         let there = daemon && draft.kept.contains_key(host.id);
-        let rejection = if there { Some(Rejection::AlreadyThere) } else { draft.need.refusals(host).into_iter().next() };
+        let rejection = if there {
+            Some(Rejection::AlreadyThere)
+        } else {
+            draft.need.refusals(host).into_iter().next()
+        };
         Some((host.id.clone(), rejection?))
     });
     count_refusals(first)

@@ -30,14 +30,20 @@ impl Logins {
         let text = std::fs::read(path).with_context(|| format!("failed to read registry logins {}", path.display()))?;
         let config: DockerConfig = serde_json::from_slice(&text).map_err(|e| {
             let (line, column) = (e.line(), e.column());
-            anyhow::anyhow!("failed to read registry logins {}: no docker config at {line}:{column}", path.display())
+            anyhow::anyhow!(
+                "failed to read registry logins {}: no docker config at {line}:{column}",
+                path.display()
+            )
         })?;
         let mut logins = BTreeMap::new();
         for (registry, auth) in config.auths {
             let host = registry.trim_start_matches("https://").trim_start_matches("http://");
             let host = host.split('/').next().unwrap_or(host).to_owned();
             let login = auth.decode().with_context(|| {
-                format!("failed to read registry logins {}: the login of {host} is malformed", path.display())
+                format!(
+                    "failed to read registry logins {}: the login of {host} is malformed",
+                    path.display()
+                )
             })?;
             logins.insert(host, login);
         }
@@ -58,13 +64,18 @@ impl DockerAuth {
         if let (Some(user), Some(password)) = (&self.username, &self.password) {
             return Ok((user.clone(), password.clone()));
         }
-        let encoded = self.auth.as_deref().ok_or_else(|| anyhow::anyhow!("it has neither `auth` nor a username"))?;
+        let encoded = self
+            .auth
+            .as_deref()
+            .ok_or_else(|| anyhow::anyhow!("it has neither `auth` nor a username"))?;
         // The decoder's own error would quote bytes of the secret.
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(encoded)
             .map_err(|_| anyhow::anyhow!("`auth` is not base64"))?;
         let text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("`auth` is not text"))?;
-        let (user, password) = text.split_once(':').ok_or_else(|| anyhow::anyhow!("`auth` has no colon"))?;
+        let (user, password) = text
+            .split_once(':')
+            .ok_or_else(|| anyhow::anyhow!("`auth` has no colon"))?;
         Ok((user.to_owned(), password.to_owned()))
     }
 }
@@ -84,7 +95,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         // `dXNlcjpzM2NyZXQ=` is `user:s3cret`.
-        std::fs::write(&path, r#"{"auths":{"https://r.example:5000/v2/":{"auth":"dXNlcjpzM2NyZXQ="}}}"#).unwrap();
+        std::fs::write(
+            &path,
+            r#"{"auths":{"https://r.example:5000/v2/":{"auth":"dXNlcjpzM2NyZXQ="}}}"#,
+        )
+        .unwrap();
         let logins = Logins::read(&path).unwrap();
         assert!(matches!(logins.of("r.example:5000"), RegistryAuth::Basic(u, p) if u == "user" && p == "s3cret"));
         assert!(matches!(logins.of("other"), RegistryAuth::Anonymous));

@@ -32,7 +32,10 @@ impl Fetcher {
             read_timeout: Some(Duration::from_secs(30)),
             ..ClientConfig::default()
         };
-        Self { client: Client::new(config), logins: Arc::new(logins) }
+        Self {
+            client: Client::new(config),
+            logins: Arc::new(logins),
+        }
     }
 
     /// Fetches the component that a reference such as `registry.example/shop/cart:1.2` names.
@@ -46,25 +49,39 @@ impl Fetcher {
     async fn fetch_now(&self, text: &str) -> Result<Bytes, ApiError> {
         let reference: Reference = text.parse().map_err(|e: oci_client::ParseError| failed(text, &e))?;
         let auth = self.logins.of(reference.resolve_registry());
-        let (manifest, _digest) =
-            self.client.pull_image_manifest(&reference, &auth).await.map_err(|e| failed(text, &e))?;
+        let (manifest, _digest) = self
+            .client
+            .pull_image_manifest(&reference, &auth)
+            .await
+            .map_err(|e| failed(text, &e))?;
         let layer = component_layer(&manifest.layers).ok_or_else(|| {
             let found: Vec<&str> = manifest.layers.iter().map(|l| l.media_type.as_str()).collect();
             failed(text, &format!("it holds no component; its layers are {found:?}"))
         })?;
         let size = u64::try_from(layer.size).unwrap_or(u64::MAX);
         if size > ARTIFACT_BYTES_MAX {
-            return Err(failed(text, &format!("it has {size} bytes; at most {ARTIFACT_BYTES_MAX} are allowed")));
+            return Err(failed(
+                text,
+                &format!("it has {size} bytes; at most {ARTIFACT_BYTES_MAX} are allowed"),
+            ));
         }
         // The registry's word on the size is not trusted: the sink stops at the limit. The digest is checked on the way.
-        let mut sink = Sink { bytes: Vec::with_capacity(size as usize), bytes_max: size as usize };
-        self.client.pull_blob(&reference, layer, &mut sink).await.map_err(|e| failed(text, &e))?;
+        let mut sink = Sink {
+            bytes: Vec::with_capacity(size as usize),
+            bytes_max: size as usize,
+        };
+        self.client
+            .pull_blob(&reference, layer, &mut sink)
+            .await
+            .map_err(|e| failed(text, &e))?;
         Ok(sink.bytes.into())
     }
 }
 
 fn component_layer(layers: &[OciDescriptor]) -> Option<&OciDescriptor> {
-    layers.iter().find(|layer| MEDIA_TYPES.contains(&layer.media_type.as_str()))
+    layers
+        .iter()
+        .find(|layer| MEDIA_TYPES.contains(&layer.media_type.as_str()))
 }
 
 fn failed(reference: &str, why: &dyn std::fmt::Display) -> ApiError {
@@ -94,7 +111,10 @@ impl AsyncWrite for Sink {
         std::task::Poll::Ready(Ok(part.len()))
     }
 
-    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
     }
 

@@ -15,7 +15,9 @@ pub fn read_component(bytes: &[u8]) -> Result<ArtifactInfo, String> {
     refuse_what_is_no_component(bytes)?;
     // Everything that wasmtime may run is allowed here; each agent's engine decides what it takes.
     let features = WasmFeatures::default() | WasmFeatures::CM_ASYNC;
-    Validator::new_with_features(features).validate_all(bytes).map_err(|e| format!("it is not valid: {e}"))?;
+    Validator::new_with_features(features)
+        .validate_all(bytes)
+        .map_err(|e| format!("it is not valid: {e}"))?;
 
     let (mut imports, mut exports) = (BTreeSet::new(), BTreeSet::new());
     let (mut depth, mut uses_async) = (0u32, false);
@@ -48,10 +50,19 @@ pub fn read_component(bytes: &[u8]) -> Result<ArtifactInfo, String> {
     imports.retain(|name| wit::parse(name).is_some());
     exports.retain(|name| wit::parse(name).is_some());
     let speaks_p3 = imports.iter().chain(&exports).any(|name| {
-        name.starts_with("wasi:") && wit::parse(name).and_then(|i| i.version).is_some_and(|v| v.starts_with("0.3."))
+        name.starts_with("wasi:")
+            && wit::parse(name)
+                .and_then(|i| i.version)
+                .is_some_and(|v| v.starts_with("0.3."))
     });
     let wasi = if speaks_p3 || uses_async { Wasi::P3 } else { Wasi::P2 };
-    Ok(ArtifactInfo { digest: Digest::of(bytes), bytes: bytes.len() as u64, imports, exports, wasi })
+    Ok(ArtifactInfo {
+        digest: Digest::of(bytes),
+        bytes: bytes.len() as u64,
+        imports,
+        exports,
+        wasi,
+    })
 }
 
 fn refuse_what_is_no_component(bytes: &[u8]) -> Result<(), String> {
@@ -59,10 +70,14 @@ fn refuse_what_is_no_component(bytes: &[u8]) -> Result<(), String> {
         return Err("it is not WebAssembly".to_owned());
     }
     match Parser::new(0).parse_all(bytes).next() {
-        Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Ok(()),
-        Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => {
-            Err("it is a core module, not a component".to_owned())
-        }
+        Some(Ok(Payload::Version {
+            encoding: Encoding::Component,
+            ..
+        })) => Ok(()),
+        Some(Ok(Payload::Version {
+            encoding: Encoding::Module,
+            ..
+        })) => Err("it is a core module, not a component".to_owned()),
         Some(Err(e)) => Err(format!("it cannot be parsed: {e}")),
         _ => Err("it is empty".to_owned()),
     }
@@ -93,7 +108,10 @@ mod tests {
         )
         .unwrap();
         let info = read_component(&bytes).unwrap();
-        assert_eq!(info.imports, BTreeSet::from(["wasi:clocks/wall-clock@0.2.0".to_owned()]));
+        assert_eq!(
+            info.imports,
+            BTreeSet::from(["wasi:clocks/wall-clock@0.2.0".to_owned()])
+        );
         assert_eq!(info.exports, BTreeSet::from(["acme:tax/rates@1.0.0".to_owned()]));
         assert_eq!((info.wasi, info.digest), (Wasi::P2, Digest::of(&bytes)));
     }

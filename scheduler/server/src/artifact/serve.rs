@@ -19,7 +19,9 @@ pub async fn serve_artifacts(
     realm: Realm,
     pool: ArtifactPool,
 ) -> Result<(), async_nats::SubscribeError> {
-    let requests = client.queue_subscribe(subject::all_artifact_requests(&realm), QUEUE_GROUP.to_owned()).await?;
+    let requests = client
+        .queue_subscribe(subject::all_artifact_requests(&realm), QUEUE_GROUP.to_owned())
+        .await?;
     requests
         .for_each_concurrent(IN_FLIGHT_MAX, |message| {
             let (client, pool) = (client.clone(), pool.clone());
@@ -37,15 +39,32 @@ pub async fn serve_artifacts(
 
 async fn answer(pool: &ArtifactPool, payload: &[u8]) -> Vec<u8> {
     let result = match envelope::read::<ArtifactGet>("artifact request", payload) {
-        Ok(get) => pool.chunk(&get.digest, get.offset).await.map(|(bytes, part)| (bytes, get.offset, part)),
+        Ok(get) => pool
+            .chunk(&get.digest, get.offset)
+            .await
+            .map(|(bytes, part)| (bytes, get.offset, part)),
         Err(e) => Err(ApiError::new(ErrorCode::BadRequest, e.to_string(), "update the agent")),
     };
     let (response, part) = match result {
         Ok((bytes, offset, part)) => {
             let chunk = serde_json::to_value(ArtifactChunk { bytes, offset }).unwrap_or_default();
-            (Response { v: api::VERSION, ok: Some(chunk), error: None }, part)
+            (
+                Response {
+                    v: api::VERSION,
+                    ok: Some(chunk),
+                    error: None,
+                },
+                part,
+            )
         }
-        Err(error) => (Response { v: api::VERSION, ok: None, error: Some(error) }, bytes::Bytes::new()),
+        Err(error) => (
+            Response {
+                v: api::VERSION,
+                ok: None,
+                error: Some(error),
+            },
+            bytes::Bytes::new(),
+        ),
     };
     api::join("artifact chunk", &response, &part).unwrap_or_default()
 }

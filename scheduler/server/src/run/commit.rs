@@ -3,12 +3,12 @@
 use super::{Done, Scheduler, wall_clock};
 use crate::change::{self, Asker, Batch, Decided, Queued, Refused};
 use crate::health::Metrics;
-use crate::store::{Commit, CommitOutcome, Store, StoreError, Write};
+use crate::store::{Commit, CommitOutcome, StoreError, Write};
 use bytes::Bytes;
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::HelloAnswer;
-use heddle_protocol::id::{HostId, Version};
+use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::AuditRecord;
 use heddle_scheduler_core::{Dirty, Fact};
@@ -106,7 +106,10 @@ impl Scheduler {
             }
             return;
         }
-        let version = Version { epoch: self.world.head.epoch, n: self.world.head.n + 1 };
+        let version = Version {
+            epoch: self.world.head.epoch,
+            n: self.world.head.n + 1,
+        };
         let facts = std::mem::take(&mut self.facts);
         let audit = change::audit(&self.world, &batch, version, at, facts);
         let commit = Commit {
@@ -115,7 +118,7 @@ impl Scheduler {
         };
         self.keep.fold |= commit.writes.len() > crate::store::DIRECT_WRITES_MAX
             || commit.writes.iter().map(write_bytes).sum::<usize>() > crate::store::DIRECT_BYTES_MAX;
-        self.begin(Kind::Change, batch, Some(audit), dirty);
+        self.commit_begins(Kind::Change, batch, Some(audit), dirty);
         let (store, done) = (self.store.clone(), self.done.clone());
         tokio::spawn(async move {
             let result = store.commit(commit).await.map(Some);
@@ -123,13 +126,20 @@ impl Scheduler {
         });
     }
 
-    fn begin(&mut self, kind: Kind, batch: Batch, audit: Option<AuditRecord>, dirty: Dirty) {
+    fn commit_begins(&mut self, kind: Kind, batch: Batch, audit: Option<AuditRecord>, dirty: Dirty) {
         let begun = Instant::now();
-        self.committing = Some(Committing { batch, audit, dirty, kind, begun, in_doubt: false });
+        self.committing = Some(Committing {
+            batch,
+            audit,
+            dirty,
+            kind,
+            begun,
+            in_doubt: false,
+        });
     }
 
     fn start_fold(&mut self) {
-        self.begin(Kind::Fold, Batch::default(), None, Dirty::none());
+        self.commit_begins(Kind::Fold, Batch::default(), None, Dirty::none());
         let (store, done) = (self.store.clone(), self.done.clone());
         tokio::spawn(async move {
             let result = store.fold().await;
@@ -139,7 +149,7 @@ impl Scheduler {
 
     /// Replaces the whole state by a backup's. The store works out the difference.
     pub(super) fn start_rewrite(&mut self, image: crate::store::Image, batch: Batch) {
-        self.begin(Kind::Rewrite, batch, None, Dirty::All);
+        self.commit_begins(Kind::Rewrite, batch, None, Dirty::All);
         let (store, done, id) = (self.store.clone(), self.done.clone(), self.options.id.clone());
         tokio::spawn(async move {
             let step = crate::store::RESTORE_EPOCH_STEP;
@@ -150,11 +160,17 @@ impl Scheduler {
 
     /// Takes in how a commit ended. An error ends this scheduler: another one leads.
     pub(super) fn take_commit_end(&mut self, end: CommitEnd) -> anyhow::Result<()> {
-        let Some(mut committing) = self.committing.take() else { return Ok(()) };
+        let Some(mut committing) = self.committing.take() else {
+            return Ok(());
+        };
         match end.result {
             Ok(Some(CommitOutcome::Committed { n, .. })) => {
                 if committing.in_doubt {
-                    self.note("store-back", self.options.id.clone(), format!("the store answers again, commit {n} stands"));
+                    self.note(
+                        "store-back",
+                        self.options.id.clone(),
+                        format!("the store answers again, commit {n} stands"),
+                    );
                 }
                 self.land(committing, n);
             }
@@ -212,7 +228,10 @@ impl Scheduler {
         Metrics::add(&self.metrics.commits_total, 1);
         Metrics::add(&self.metrics.commit_us_total, micros(committing.begun.elapsed()));
         let Committing { batch, audit, kind, .. } = committing;
-        let head = Version { epoch: self.world.head.epoch, n };
+        let head = Version {
+            epoch: self.world.head.epoch,
+            n,
+        };
         match kind {
             Kind::Fold => {
                 self.world.set_head(head);
@@ -220,7 +239,11 @@ impl Scheduler {
             }
             Kind::Change => self.land_change(batch, audit, head),
             Kind::Rewrite => {
-                self.note("restored", "realm".to_owned(), "the state was replaced by a backup's".to_owned());
+                self.note(
+                    "restored",
+                    "realm".to_owned(),
+                    "the state was replaced by a backup's".to_owned(),
+                );
                 self.keep.reload = true;
                 for decided in batch.decided {
                     self.tell(decided);
@@ -262,7 +285,8 @@ impl Scheduler {
         }
     }
 
-    fn hosts_of(&self, id: &heddle_protocol::id::WorkloadId) -> Vec<HostId> {
+    /// The hosts that a workload is placed on.
+    pub(super) fn hosts_of(&self, id: &WorkloadId) -> BTreeSet<HostId> {
         let sets = self.world.places.get(id).into_iter().flat_map(|place| &place.sets);
         sets.flat_map(|set| set.hosts.keys().cloned()).collect()
     }
@@ -320,9 +344,18 @@ impl Scheduler {
     pub(super) fn refuse(&mut self, asker: Asker, error: ApiError) {
         match asker {
             Asker::Client(ask) => self.answer(&ask, Err(error)),
-            Asker::Host { reply: Some(reply), hello } => {
+            Asker::Host {
+                reply: Some(reply),
+                hello,
+            } => {
                 tracing::warn!(host = %hello.host, reason = error.message, "a host was not admitted");
-                self.outbox.json(reply, &HelloAnswer::Refused { reason: error.message, next: error.next });
+                self.outbox.json(
+                    reply,
+                    &HelloAnswer::Refused {
+                        reason: error.message,
+                        next: error.next,
+                    },
+                );
             }
             Asker::Host { reply: None, .. } | Asker::Nobody => {}
         }
@@ -330,14 +363,21 @@ impl Scheduler {
 
     pub(super) fn welcome(&self, reply: Option<async_nats::Subject>) {
         if let Some(reply) = reply {
-            let answer = HelloAnswer::Welcome { scheduler: self.options.id.clone(), epoch: self.world.head.epoch };
+            let answer = HelloAnswer::Welcome {
+                scheduler: self.options.id.clone(),
+                epoch: self.world.head.epoch,
+            };
             self.outbox.json(reply, &answer);
         }
     }
 
     /// Answers a client, and everybody who asked the same meanwhile.
     pub(super) fn answer(&mut self, ask: &crate::serve::Ask, answer: Result<(serde_json::Value, Bytes), ApiError>) {
-        let also = self.under_way.remove(&ask.request_id).map(|u| u.also).unwrap_or_default();
+        let also = self
+            .under_way
+            .remove(&ask.request_id)
+            .map(|u| u.also)
+            .unwrap_or_default();
         for reply in also.into_iter().chain([ask.reply.clone()]) {
             self.outbox.answer(reply, answer.clone());
         }

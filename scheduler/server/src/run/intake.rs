@@ -18,7 +18,7 @@ use heddle_protocol::api::realm::{Backup, Info, RealmInfo, Restore};
 use heddle_protocol::api::status::{Status, Wait};
 use heddle_protocol::api::{ApiError, ErrorCode, Verb};
 use heddle_protocol::envelope::{self, Kind};
-use heddle_protocol::host_report::{Heartbeat, HelloAnswer, Hello, HostReport};
+use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport};
 use heddle_protocol::id::HostId;
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_scheduler_core::{Fact, ResolvedDocument, apply, plan_only};
@@ -45,27 +45,39 @@ impl Scheduler {
     }
 
     fn take_heartbeat(&mut self, message: &Message) {
-        let Some(Subject::Heartbeat(_, host)) = Subject::parse(&message.subject) else { return };
+        let Some(Subject::Heartbeat(_, host)) = Subject::parse(&message.subject) else {
+            return;
+        };
         let heartbeat = match envelope::read::<Heartbeat>("heartbeat", &message.payload) {
             Ok(heartbeat) => heartbeat,
             Err(e) => return tracing::warn!(%host, error = %e, "a heartbeat cannot be read"),
         };
         Metrics::add(&self.metrics.heartbeats_total, 1);
         let now = self.now();
-        let noted = self.world.apply(Fact::HostBeat { host: host.clone(), heartbeat, now });
+        let noted = self.world.apply(Fact::HostBeat {
+            host: host.clone(),
+            heartbeat,
+            now,
+        });
         self.behind.insert(host);
         self.follow(noted);
     }
 
     fn take_status(&mut self, message: &Message) {
-        let Some(Subject::Status(_, host)) = Subject::parse(&message.subject) else { return };
+        let Some(Subject::Status(_, host)) = Subject::parse(&message.subject) else {
+            return;
+        };
         let report = match envelope::read::<HostReport>("status message", &message.payload) {
             Ok(report) => report,
             Err(e) => return tracing::warn!(%host, error = %e, "a status message cannot be read"),
         };
         Metrics::add(&self.metrics.reports_total, 1);
         let now = self.now();
-        let noted = self.world.apply(Fact::HostReported { host: host.clone(), report, now });
+        let noted = self.world.apply(Fact::HostReported {
+            host: host.clone(),
+            report,
+            now,
+        });
         self.behind.insert(host);
         self.follow(noted);
     }
@@ -75,7 +87,13 @@ impl Scheduler {
         let refuse = |scheduler: &Self, reason: String, next: &str| {
             tracing::warn!(subject = %message.subject, reason, "a hello is refused");
             if let Some(reply) = reply.clone() {
-                scheduler.outbox.json(reply, &HelloAnswer::Refused { reason, next: next.to_owned() });
+                scheduler.outbox.json(
+                    reply,
+                    &HelloAnswer::Refused {
+                        reason,
+                        next: next.to_owned(),
+                    },
+                );
             }
         };
         let (hello, public_key) = match read_hello(&message) {
@@ -83,13 +101,24 @@ impl Scheduler {
             Err(reason) => return refuse(self, reason, "update the agent, or check its --id and --realm"),
         };
         if hello.realm != self.options.realm {
-            return refuse(self, format!("this is realm {}", self.options.realm), "start the agent with that --realm");
+            return refuse(
+                self,
+                format!("this is realm {}", self.options.realm),
+                "start the agent with that --realm",
+            );
         }
-        let known = self.world.hosts.get(&hello.host).map(|record| record.public_key == public_key);
+        let known = self
+            .world
+            .hosts
+            .get(&hello.host)
+            .map(|record| record.public_key == public_key);
         match known {
             Some(true) => {
                 let (now, host) = (self.now(), hello.host.clone());
-                let noted = self.world.apply(Fact::HostSaidHello { hello: Box::new(hello), now });
+                let noted = self.world.apply(Fact::HostSaidHello {
+                    hello: Box::new(hello),
+                    now,
+                });
                 self.follow(noted);
                 self.refresh_specs(Some(&std::collections::BTreeSet::from([host])));
                 self.welcome(reply);
@@ -100,12 +129,17 @@ impl Scheduler {
                 "if the host was set up anew, run `heddle hosts forget` and give its agent a new join token",
             ),
             None => {
-                let asker = Asker::Host { reply, hello: Box::new(hello.clone()) };
+                let asker = Asker::Host {
+                    reply,
+                    hello: Box::new(hello.clone()),
+                };
                 let at_first_sight = self.options.dev;
-                let change = Change::Admit { hello: Box::new(hello), public_key, at_first_sight };
-                if let Err((queued, error)) = self.queue(Queued { asker, change }) {
-                    self.refuse(queued.asker, error);
-                }
+                let change = Change::Admit {
+                    hello: Box::new(hello),
+                    public_key,
+                    at_first_sight,
+                };
+                self.queue_or_refuse(Queued { asker, change });
             }
         }
     }
@@ -156,8 +190,14 @@ impl Scheduler {
             Logs::NAME | ArtifactHas::NAME | ArtifactGet::NAME | Plan::NAME | Backup::NAME => {
                 return self.read_beside(ask);
             }
-            Apply::NAME | Delete::NAME | Undo::NAME | SetHost::NAME | ForgetHost::NAME | MakeJoinToken::NAME
-            | ArtifactPut::NAME | Restore::NAME => return self.take_write(ask),
+            Apply::NAME
+            | Delete::NAME
+            | Undo::NAME
+            | SetHost::NAME
+            | ForgetHost::NAME
+            | MakeJoinToken::NAME
+            | ArtifactPut::NAME
+            | Restore::NAME => return self.take_write(ask),
             verb => Err(ApiError::new(
                 ErrorCode::BadRequest,
                 format!("failed to carry out {verb:?}: there is no such verb"),
@@ -173,7 +213,7 @@ impl Scheduler {
         match ask.verb.as_str() {
             Logs::NAME => match ask.body::<Logs>() {
                 Ok(body) => {
-                    let hosts = self.world.hosts_holding(&body.workload);
+                    let hosts = self.hosts_of(&body.workload);
                     if hosts.is_empty() && !self.world.workloads.contains_key(&body.workload) {
                         return outbox.answer(ask.reply, Err(read::not_found("workload", &body.workload)));
                     }
@@ -188,9 +228,10 @@ impl Scheduler {
                 let pool = self.pool.clone();
                 tokio::spawn(async move {
                     let answer = match ask.body::<ArtifactHas>() {
-                        Ok(body) => pool.missing(&body.digests).await.and_then(|missing| {
-                            plain(&heddle_protocol::api::artifact::ArtifactsMissing { missing })
-                        }),
+                        Ok(body) => pool
+                            .missing(&body.digests)
+                            .await
+                            .and_then(|missing| plain(&heddle_protocol::api::artifact::ArtifactsMissing { missing })),
                         Err(e) => Err(e),
                     };
                     outbox.answer(ask.reply, answer);
@@ -201,7 +242,10 @@ impl Scheduler {
                 tokio::spawn(async move {
                     let answer = match ask.body::<ArtifactGet>() {
                         Ok(get) => pool.chunk(&get.digest, get.offset).await.and_then(|(bytes, part)| {
-                            let chunk = heddle_protocol::api::artifact::ArtifactChunk { bytes, offset: get.offset };
+                            let chunk = heddle_protocol::api::artifact::ArtifactChunk {
+                                bytes,
+                                offset: get.offset,
+                            };
                             plain(&chunk).map(|(head, _)| (head, part))
                         }),
                         Err(e) => Err(e),
@@ -234,7 +278,10 @@ impl Scheduler {
             let error = ApiError::new(ErrorCode::Unavailable, message, "try again in a moment");
             return self.outbox.answer(ask.reply, Err(error));
         }
-        let under_way = UnderWay { body_digest: ask.body_digest, also: Vec::new() };
+        let under_way = UnderWay {
+            body_digest: ask.body_digest,
+            also: Vec::new(),
+        };
         self.under_way.insert(ask.request_id.clone(), under_way);
         match ask.verb.as_str() {
             Apply::NAME => self.resolve(ask),
@@ -266,7 +313,12 @@ impl Scheduler {
 
     pub(super) fn queue_for(&mut self, ask: Ask, change: Change) {
         let asker = Asker::Client(Box::new(ask));
-        if let Err((queued, error)) = self.queue(Queued { asker, change }) {
+        self.queue_or_refuse(Queued { asker, change });
+    }
+
+    fn queue_or_refuse(&mut self, queued: Queued) {
+        if let Err(refused) = self.queue(queued) {
+            let (queued, error) = *refused;
             self.refuse(queued.asker, error);
         }
     }
@@ -275,10 +327,18 @@ impl Scheduler {
         let (pool, done) = (self.pool.clone(), self.done.clone());
         tokio::spawn(async move {
             let answer = match ask.body::<ArtifactPut>() {
-                Ok(body) => pool.put(Some(body.digest), ask.attachment.clone()).await.and_then(|info| plain(&info)),
+                Ok(body) => pool
+                    .put(Some(body.digest), ask.attachment.clone())
+                    .await
+                    .and_then(|info| plain(&info)),
                 Err(e) => Err(e),
             };
-            let _ = done.send(Done::Answered { ask: Box::new(ask), answer }).await;
+            let _ = done
+                .send(Done::Answered {
+                    ask: Box::new(ask),
+                    answer,
+                })
+                .await;
         });
     }
 
@@ -291,7 +351,12 @@ impl Scheduler {
                 Ok((documents, _)) => write::resolve(pool, documents).await,
                 Err(e) => Err(e),
             };
-            let _ = done.send(Done::Resolved { ask: Box::new(ask), documents }).await;
+            let _ = done
+                .send(Done::Resolved {
+                    ask: Box::new(ask),
+                    documents,
+                })
+                .await;
         });
     }
 
@@ -319,7 +384,12 @@ impl Scheduler {
             }
         }
         let (_, report) = plan_only(&scratch, self.now(), &dirty);
-        plain(&crate::change::with_plan(decision.applied, self.world.head.n, &report, &|_| true))
+        plain(&crate::change::with_plan(
+            decision.applied,
+            self.world.head.n,
+            &report,
+            &|_| true,
+        ))
     }
 
     fn info(&self) -> RealmInfo {
@@ -346,7 +416,9 @@ impl Scheduler {
         let (client, done) = (self.link.client.clone(), self.done.clone());
         tokio::spawn(async move {
             let request = async_nats::Request::new().timeout(Some(REPORT_WITHIN));
-            let Ok(reply) = client.send_request(subject, request).await else { return };
+            let Ok(reply) = client.send_request(subject, request).await else {
+                return;
+            };
             match envelope::read::<HostReport>("full report", &reply.payload) {
                 Ok(report) => {
                     let _ = done.send(Done::Reported { host, report }).await;
@@ -378,7 +450,10 @@ fn read_hello(message: &Message) -> Result<(Hello, String), String> {
 fn reused(ask: &Ask) -> ApiError {
     ApiError::new(
         ErrorCode::RequestIdReused,
-        format!("failed to take request {}: its id was used with another body", ask.request_id),
+        format!(
+            "failed to take request {}: its id was used with another body",
+            ask.request_id
+        ),
         "use a new request id for a new request",
     )
 }

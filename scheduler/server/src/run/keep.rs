@@ -10,6 +10,7 @@ use heddle_protocol::api::realm::{Backup, BackupChunk};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::CHUNK_BYTES;
 use heddle_protocol::digest::Digest;
+use heddle_protocol::key::Key;
 use heddle_protocol::time::Mono;
 use heddle_scheduler_core::{Dirty, Fact, apply};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,7 @@ pub(super) struct Keep {
     pub(super) reload: bool,
     image_at: Mono,
     collect_at: Mono,
-    templates_unnamed: BTreeMap<Digest, Mono>,
+    unnamed: BTreeMap<Key, Mono>,
     artifacts_named: BTreeMap<Digest, Mono>,
     backup: Option<BackupImage>,
 }
@@ -54,7 +55,7 @@ impl Keep {
             reload: false,
             image_at: Mono(IMAGE_EVERY_MS),
             collect_at: Mono(COLLECT_EVERY_MS),
-            templates_unnamed: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
             artifacts_named: BTreeMap::new(),
             backup: None,
         }
@@ -97,27 +98,45 @@ impl Scheduler {
         self.options.data.join(format!("{}.image", self.options.realm))
     }
 
-    /// Collects templates and artifacts that nothing has named for a day.
+    /// Collects records and artifacts that nothing has named for a day.
     fn collect(&mut self, now: Mono) {
-        let unnamed: BTreeSet<Digest> = apply::unnamed_templates(&self.world);
-        self.keep.templates_unnamed.retain(|digest, _| unnamed.contains(digest));
-        for digest in &unnamed {
-            self.keep.templates_unnamed.entry(*digest).or_insert(now);
+        let unnamed = apply::collect_garbage(&self.world, super::wall_clock());
+        let unnamed: BTreeSet<Key> = unnamed.into_iter().map(|write| write.key).collect();
+        self.keep.unnamed.retain(|key, _| unnamed.contains(key));
+        for key in unnamed {
+            self.keep.unnamed.entry(key).or_insert(now);
         }
-        let due = self.keep.templates_unnamed.iter().filter(|(_, since)| now.since(**since) >= UNNAMED_MS);
-        let due: BTreeSet<Digest> = due.map(|(digest, _)| *digest).collect();
+        let due = self
+            .keep
+            .unnamed
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= UNNAMED_MS);
+        let due: BTreeSet<Key> = due.map(|(key, _)| key.clone()).collect();
         if !due.is_empty() {
             // A full queue has more urgent things in it; the next look is a minute away.
-            let _ = self.queue(Change::DropTemplates(due).unasked());
+            let _ = self.queue(Change::Collect(due).unasked());
         }
         self.collect_artifacts(now);
     }
 
     fn collect_artifacts(&mut self, now: Mono) {
-        for digest in apply::named_artifacts(&self.world) {
+        let records = self.world.workloads.values();
+        let kept = records.flat_map(|w| {
+            w.artifacts
+                .values()
+                .chain(w.history.iter().flat_map(|h| h.artifacts.values()))
+        });
+        let run = self
+            .world
+            .templates
+            .values()
+            .flat_map(|t| t.components.iter().map(|c| c.artifact));
+        for digest in kept.map(|info| info.digest).chain(run) {
             self.keep.artifacts_named.insert(digest, now);
         }
-        self.keep.artifacts_named.retain(|_, named| now.since(*named) < UNNAMED_MS);
+        self.keep
+            .artifacts_named
+            .retain(|_, named| now.since(*named) < UNNAMED_MS);
         // A scheduler that has watched for less than a day cannot know what was named a day ago.
         if now.0 < UNNAMED_MS {
             return;
@@ -150,7 +169,10 @@ impl Scheduler {
             return self.outbox.answer(ask.reply, answer);
         }
         let (store, done, realm) = (self.store.clone(), self.done.clone(), self.options.realm.clone());
-        let path = self.options.data.join(format!("{realm}.{}.backup", uuid::Uuid::now_v7().simple()));
+        let path = self
+            .options
+            .data
+            .join(format!("{realm}.{}.backup", uuid::Uuid::now_v7().simple()));
         tokio::spawn(async move {
             let image = match store.image().await {
                 Some(image) => {
@@ -159,7 +181,12 @@ impl Scheduler {
                 }
                 None => Err("the store has no verified image".to_owned()),
             };
-            let _ = done.send(Done::BackedUp { ask: Box::new(ask), image }).await;
+            let _ = done
+                .send(Done::BackedUp {
+                    ask: Box::new(ask),
+                    image,
+                })
+                .await;
         });
     }
 
@@ -181,12 +208,20 @@ impl Scheduler {
 
     pub(super) fn take_restore_request(&mut self, ask: Ask) {
         let (done, realm) = (self.done.clone(), self.options.realm.clone());
-        let path = self.options.data.join(format!("{realm}.{}.restore", uuid::Uuid::now_v7().simple()));
+        let path = self
+            .options
+            .data
+            .join(format!("{realm}.{}.restore", uuid::Uuid::now_v7().simple()));
         tokio::spawn(async move {
             let bytes = ask.attachment.clone();
             let read = tokio::task::spawn_blocking(move || read_backup(&path, realm.as_str(), &bytes)).await;
             let image = read.unwrap_or_else(|e| Err(e.to_string()));
-            let _ = done.send(Done::RestoreRead { ask: Box::new(ask), image }).await;
+            let _ = done
+                .send(Done::RestoreRead {
+                    ask: Box::new(ask),
+                    image,
+                })
+                .await;
         });
     }
 
@@ -215,8 +250,17 @@ impl Scheduler {
                     notes: vec![format!("the state is that of commit {} again", image.head.n)],
                 };
                 let answer = serde_json::to_value(applied).unwrap_or_default();
-                let decided = vec![Decided { asker: Asker::Client(ask), answer }];
-                self.start_rewrite(image, Batch { decided, ..Batch::default() });
+                let decided = vec![Decided {
+                    asker: Asker::Client(ask),
+                    answer,
+                }];
+                self.start_rewrite(
+                    image,
+                    Batch {
+                        decided,
+                        ..Batch::default()
+                    },
+                );
             }
         }
     }
@@ -253,7 +297,11 @@ impl BackupImage {
     fn chunk(&self, offset: u64) -> Result<(serde_json::Value, Bytes), ApiError> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes.len());
         let end = (start + CHUNK_BYTES).min(self.bytes.len());
-        let chunk = BackupChunk { image: self.digest, bytes: self.bytes.len() as u64, commit: self.commit };
+        let chunk = BackupChunk {
+            image: self.digest,
+            bytes: self.bytes.len() as u64,
+            commit: self.commit,
+        };
         plain(&chunk).map(|(head, _)| (head, self.bytes.slice(start..end)))
     }
 }
@@ -264,7 +312,11 @@ fn make_backup(path: &std::path::Path, realm: &str, image: &Image) -> Result<Bac
     // The file was only a way to the bytes; the client keeps them.
     let _ = std::fs::remove_file(path);
     let bytes = Bytes::from(bytes?);
-    Ok(BackupImage { digest: Digest::of(&bytes), bytes, commit: image.head.n })
+    Ok(BackupImage {
+        digest: Digest::of(&bytes),
+        bytes,
+        commit: image.head.n,
+    })
 }
 
 fn read_backup(path: &std::path::Path, realm: &str, bytes: &[u8]) -> Result<Image, String> {

@@ -31,10 +31,15 @@ pub async fn collect(
     ask.tail = ask.tail.min(LOG_LINES_KEPT as u32);
     let answers: Vec<(HostId, Option<LogLines>)> = futures::stream::iter(hosts)
         .map(|host| {
-            let (client, subject) = (client.clone(), Subject::Host(realm.clone(), host.clone(), HostVerb::Logs));
+            let (client, subject) = (
+                client.clone(),
+                Subject::Host(realm.clone(), host.clone(), HostVerb::Logs),
+            );
             let body = envelope::to_bytes("log request", &ask).unwrap_or_default();
             async move {
-                let request = async_nats::Request::new().payload(body.into()).timeout(Some(HOST_WITHIN));
+                let request = async_nats::Request::new()
+                    .payload(body.into())
+                    .timeout(Some(HOST_WITHIN));
                 let reply = client.send_request(subject.to_string(), request).await.ok();
                 let lines = reply.and_then(|r| envelope::read::<LogLines>("log lines", &r.payload).ok());
                 (host, lines)
@@ -59,7 +64,9 @@ fn merge(answers: Vec<(HostId, Option<LogLines>)>) -> LogLines {
         }
     }
     merged.silent.sort();
-    merged.lines.sort_by(|a, b| (a.at, &a.host, a.seq).cmp(&(b.at, &b.host, b.seq)));
+    merged
+        .lines
+        .sort_by(|a, b| (a.at, &a.host, a.seq).cmp(&(b.at, &b.host, b.seq)));
     let mut bytes = 0;
     let kept = merged
         .lines
@@ -96,8 +103,14 @@ mod tests {
 
     #[test]
     fn lines_of_several_hosts_are_ordered_by_time() {
-        let a = LogLines { lines: vec![line("a", 1, 5), line("a", 2, 9)], silent: Vec::new() };
-        let b = LogLines { lines: vec![line("b", 1, 7)], silent: Vec::new() };
+        let a = LogLines {
+            lines: vec![line("a", 1, 5), line("a", 2, 9)],
+            silent: Vec::new(),
+        };
+        let b = LogLines {
+            lines: vec![line("b", 1, 7)],
+            silent: Vec::new(),
+        };
         let merged = merge(vec![
             ("a".parse().unwrap(), Some(a)),
             ("c".parse().unwrap(), None),
@@ -110,7 +123,13 @@ mod tests {
     #[test]
     fn an_answer_is_bounded_and_keeps_the_newest() {
         let lines = (0..5_000).map(|i| line("a", i, i)).collect();
-        let merged = merge(vec![("a".parse().unwrap(), Some(LogLines { lines, silent: Vec::new() }))]);
+        let merged = merge(vec![(
+            "a".parse().unwrap(),
+            Some(LogLines {
+                lines,
+                silent: Vec::new(),
+            }),
+        )]);
         assert!(merged.lines.len() < 400);
         assert_eq!(merged.lines.last().map(|l| l.seq), Some(4_999));
     }

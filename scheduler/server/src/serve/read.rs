@@ -9,7 +9,7 @@ use heddle_protocol::api::status::{Status, Statuses};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::PAGE_ITEMS;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::id::{HostId, NameError, ObjectId, PlatformName, WorkloadId};
+use heddle_protocol::id::{HostId, ObjectId, WorkloadId};
 use heddle_protocol::time::Mono;
 use heddle_scheduler_core::{World, explain, host_status, workload_status};
 use std::ops::Bound;
@@ -43,7 +43,11 @@ pub fn status(world: &World, ask: &Ask, now: Mono) -> Answer {
             None => {}
         }
     }
-    plain(&Statuses { commit: world.head.n, workloads: page.items, more: page.full })
+    plain(&Statuses {
+        commit: world.head.n,
+        workloads: page.items,
+        more: page.full,
+    })
 }
 
 /// `hosts`.
@@ -58,13 +62,19 @@ pub fn hosts(world: &World, ask: &Ask, wanted: &dyn Fn(&HostId) -> Option<Digest
         if body.host.as_ref().is_some_and(|only| only != host) {
             continue;
         }
-        let Some(mut status) = host_status(world, host, now) else { continue };
+        let Some(mut status) = host_status(world, host, now) else {
+            continue;
+        };
         status.wanted_digest = wanted(host);
         if !page.takes(&status) {
             break;
         }
     }
-    plain(&HostList { commit: world.head.n, hosts: page.items, more: page.full })
+    plain(&HostList {
+        commit: world.head.n,
+        hosts: page.items,
+        more: page.full,
+    })
 }
 
 /// `get`.
@@ -76,7 +86,11 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
     let in_namespace = |id: &ObjectId| !body.in_namespace || id.namespace == ask.namespace;
     match body.kind {
         ObjectKind::Workload => {
-            for (id, record) in world.workloads.iter().filter(|(id, _)| in_namespace(id) && wanted(&id.to_string())) {
+            for (id, record) in world
+                .workloads
+                .iter()
+                .filter(|(id, _)| in_namespace(id) && wanted(&id.to_string()))
+            {
                 let object = StoredObject {
                     name: id.to_string(),
                     generation: record.generation,
@@ -93,16 +107,32 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
             for (name, record) in world.platforms.iter().filter(|(name, _)| wanted(name.as_str())) {
                 let (generation, manifest) = (record.generation, record.manifest.clone());
                 let (name, applied_at) = (name.to_string(), record.applied_at);
-                if !page.takes(&StoredObject { name, generation, applied_at, manifest, history: Vec::new() }) {
+                if !page.takes(&StoredObject {
+                    name,
+                    generation,
+                    applied_at,
+                    manifest,
+                    history: Vec::new(),
+                }) {
                     break;
                 }
             }
         }
         ObjectKind::Config => {
-            for (id, record) in world.configs.iter().filter(|(id, _)| in_namespace(id) && wanted(&id.to_string())) {
+            for (id, record) in world
+                .configs
+                .iter()
+                .filter(|(id, _)| in_namespace(id) && wanted(&id.to_string()))
+            {
                 let (generation, manifest) = (record.generation, record.manifest.clone());
                 let (name, applied_at) = (id.to_string(), record.applied_at);
-                if !page.takes(&StoredObject { name, generation, applied_at, manifest, history: Vec::new() }) {
+                if !page.takes(&StoredObject {
+                    name,
+                    generation,
+                    applied_at,
+                    manifest,
+                    history: Vec::new(),
+                }) {
                     break;
                 }
             }
@@ -111,7 +141,11 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
     if let (Some(name), true) = (&body.name, page.items.is_empty()) {
         return Err(not_found(&body.kind.as_str().to_lowercase(), name));
     }
-    plain(&Objects { commit: world.head.n, objects: page.items, more: page.full })
+    plain(&Objects {
+        commit: world.head.n,
+        objects: page.items,
+        more: page.full,
+    })
 }
 
 /// `explain`.
@@ -132,16 +166,6 @@ pub fn not_found(what: &str, name: &dyn std::fmt::Display) -> ApiError {
     )
 }
 
-/// A name that breaks the rule for names.
-pub fn bad_name(error: &NameError) -> ApiError {
-    ApiError::new(ErrorCode::BadRequest, error.to_string(), "check the name")
-}
-
-/// Reads the name of a platform.
-pub fn platform_name(text: &str) -> Result<PlatformName, ApiError> {
-    PlatformName::parse(text).map_err(|e| bad_name(&e))
-}
-
 /// Items until there are too many of them, or too many bytes.
 struct Page<T> {
     items: Vec<T>,
@@ -151,7 +175,11 @@ struct Page<T> {
 
 impl<T> Default for Page<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), bytes: 0, full: false }
+        Self {
+            items: Vec::new(),
+            bytes: 0,
+            full: false,
+        }
     }
 }
 

@@ -29,8 +29,16 @@ pub type Answer = (async_nats::Subject, Result<(serde_json::Value, Bytes), ApiEr
 impl Waiters {
     /// Takes in a client; it is answered at the next [`Waiters::due`] if there is nothing to wait for.
     pub fn push(&mut self, reply: async_nats::Subject, wait: Wait, now: Mono) {
-        let ms = if self.0.len() < WAITERS_MAX { wait.timeout_ms.min(WAIT_MS_MAX) } else { 0 };
-        self.0.push(Waiter { reply, wait, until: now.plus(ms) });
+        let ms = if self.0.len() < WAITERS_MAX {
+            wait.timeout_ms.min(WAIT_MS_MAX)
+        } else {
+            0
+        };
+        self.0.push(Waiter {
+            reply,
+            wait,
+            until: now.plus(ms),
+        });
     }
 
     /// How many wait.

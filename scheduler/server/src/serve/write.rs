@@ -27,12 +27,19 @@ pub fn documents_of(ask: &Ask) -> Result<(Vec<serde_json::Value>, Option<u64>), 
         }
     };
     if documents.is_empty() {
-        return Err(ApiError::new(ErrorCode::BadRequest, "failed to apply: there is no document", "name a file with -f"));
+        return Err(ApiError::new(
+            ErrorCode::BadRequest,
+            "failed to apply: there is no document",
+            "name a file with -f",
+        ));
     }
     if documents.len() > DOCUMENTS_MAX {
         return Err(ApiError::new(
             ErrorCode::TooLarge,
-            format!("failed to apply {} documents: at most {DOCUMENTS_MAX} are taken at once", documents.len()),
+            format!(
+                "failed to apply {} documents: at most {DOCUMENTS_MAX} are taken at once",
+                documents.len()
+            ),
             "split them into several applies",
         ));
     }
@@ -44,7 +51,13 @@ pub async fn resolve(pool: ArtifactPool, values: Vec<serde_json::Value>) -> Resu
     let read = tokio::task::spawn_blocking(move || read_documents(&values));
     let documents = match read.await {
         Ok(documents) => documents?,
-        Err(e) => return Err(ApiError::new(ErrorCode::Internal, format!("failed to read manifests: {e}"), "report this")),
+        Err(e) => {
+            return Err(ApiError::new(
+                ErrorCode::Internal,
+                format!("failed to read manifests: {e}"),
+                "report this",
+            ));
+        }
     };
     let images: Vec<String> = images_of(&documents).collect();
     let mut infos: BTreeMap<String, ArtifactInfo> = BTreeMap::new();
@@ -69,7 +82,13 @@ pub async fn resolve(pool: ArtifactPool, values: Vec<serde_json::Value>) -> Resu
         infos.insert(image, info?);
     }
     let infos = Arc::new(infos);
-    Ok(documents.into_iter().map(|document| ResolvedDocument { document, artifacts: Arc::clone(&infos) }).collect())
+    Ok(documents
+        .into_iter()
+        .map(|document| ResolvedDocument {
+            document,
+            artifacts: Arc::clone(&infos),
+        })
+        .collect())
 }
 
 /// One text of all documents, so that rules between them (two with one name) are checked too.
@@ -82,7 +101,11 @@ fn read_documents(values: &[serde_json::Value]) -> Result<Vec<Document>, ApiErro
     }
     let documents = manifest::load(text.as_bytes(), "request").map_err(ApiError::invalid)?;
     let unsupported: Vec<Problem> = documents.iter().flat_map(manifest::unsupported).collect();
-    if unsupported.is_empty() { Ok(documents) } else { Err(ApiError::invalid(unsupported)) }
+    if unsupported.is_empty() {
+        Ok(documents)
+    } else {
+        Err(ApiError::invalid(unsupported))
+    }
 }
 
 fn images_of(documents: &[Document]) -> impl Iterator<Item = String> {

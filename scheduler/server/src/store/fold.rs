@@ -49,10 +49,10 @@ fn fold_steps(content: &Content) -> Vec<Step> {
                 key: key.clone(),
                 value: value.clone(),
             },
-            // The change still says what this key was; its marker gets a time limit only when the change is gone.
+            // The oldest change says the same for as long as it lives, so this marker may go at any time.
             None => Step::Remove {
                 key: key.clone(),
-                timed: false,
+                timed: true,
             },
         });
     }

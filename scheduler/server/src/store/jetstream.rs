@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{Cause, StoreError};
 use super::log::{BatchAnswer, FeedItem, Label, Message, Record, Selection};
-use super::record::CommitKind;
+use super::record::{CommitKind, HEAD};
 use super::settings::{self, StoreOptions};
 
 const BATCH_ID: &str = "Nats-Batch-Id";
@@ -246,20 +246,18 @@ impl JetStreamLog {
     }
 
     pub(crate) async fn feed(&self) -> Result<JetStreamFeed, StoreError> {
-        let subscribe = async {
-            let subscriber = self.client.subscribe(format!("{}>", self.feed_prefix)).await?;
-            // What is asked after this is answered by a server that already knows the subscription.
-            self.client.flush().await?;
-            Ok::<_, async_nats::Error>(JetStreamFeed {
-                subscriber,
-                prefix: self.feed_prefix.clone(),
-            })
+        let subscribe = self.client.subscribe(format!("{}>", self.feed_prefix));
+        let subscriber = match timeout(self.answer_within, subscribe).await {
+            Ok(Ok(subscriber)) => subscriber,
+            Ok(Err(error)) => return Err(StoreError::unavailable("follow the store", error)),
+            Err(elapsed) => return Err(StoreError::unavailable("follow the store", elapsed)),
         };
-        match timeout(self.answer_within, subscribe).await {
-            Ok(Ok(feed)) => Ok(feed),
-            Ok(Err(error)) => Err(StoreError::unavailable("follow the store", error)),
-            Err(elapsed) => Err(StoreError::unavailable("follow the store", elapsed)),
-        }
+        // One answer on this connection shows that the server has the subscription: nothing stored from here on is missed.
+        self.last(HEAD).await?;
+        Ok(JetStreamFeed {
+            subscriber,
+            prefix: self.feed_prefix.clone(),
+        })
     }
 
     fn subject(&self, key: &str) -> String {

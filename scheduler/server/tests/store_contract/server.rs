@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::client::Request;
 use async_nats::jetstream;
+use futures::StreamExt;
 use heddle_scheduler::store::{
-    CommitOutcome, PreflightOptions, Store, StoreError, StoreOptions, SyncMode, Write, preflight,
+    ArtifactStore, Commit, CommitOutcome, FeedEvent, PreflightOptions, Store, StoreError, StoreOptions, SyncMode,
+    Write, preflight,
 };
+use tokio::time::timeout;
 
-use crate::bed::{Server, change, cluster, committed, connect, options};
+use crate::bed::{Server, change, cluster, committed, connect, options, until_ready};
 
 /// Commits until told to stop. Every commit sets all keys to its own text, so a partial one would show.
 async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec<(u64, String)> {
@@ -25,7 +29,7 @@ async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec
             round += 1;
             let text = format!("{id}{round}");
             let writes = (0..25).map(|i| Write::put(format!("k.{i}"), text.clone())).collect();
-            let commit = heddle_scheduler::store::Commit {
+            let commit = Commit {
                 writes,
                 audit: text.clone().into(),
             };
@@ -254,24 +258,24 @@ fn example(folder: &std::path::Path, port: u16, monitor: u16) -> String {
     moved
 }
 
+fn with_user(url: &str) -> String {
+    url.replace("nats://", "nats://scheduler:secret@")
+}
+
 async fn connect_as(server: &Server, user: &str, inbox: &str) -> async_nats::Client {
     let options = async_nats::ConnectOptions::with_user_and_password(user.into(), "secret".into());
-    let options = options
-        .custom_inbox_prefix(inbox)
-        .retry_on_initial_connect()
-        .max_reconnects(200);
-    options.connect(&server.url).await.unwrap()
+    options.custom_inbox_prefix(inbox).connect(&server.url).await.unwrap()
 }
 
 #[tokio::test]
-async fn the_example_configuration_lets_the_scheduler_work_and_keeps_agents_to_themselves() {
+async fn the_example_configuration_lets_the_scheduler_do_all_its_work() {
     let server = Server::spawn(example);
+    until_ready(&with_user(&server.url)).await;
     let client = connect_as(&server, "scheduler", "_INBOX").await;
-    client.flush().await.unwrap();
     let strict = PreflightOptions {
         monitors: vec![server.monitor.clone()],
         replicas: 1,
-        ..Default::default()
+        ..PreflightOptions::default()
     };
     assert_eq!(preflight(&client, &strict).await.unwrap().sync, SyncMode::Always);
     let store = Store::open(client.clone(), options("default")).await.unwrap();
@@ -281,58 +285,80 @@ async fn the_example_configuration_lets_the_scheduler_work_and_keeps_agents_to_t
     let writes = (0..1000).map(|i| Write::put(format!("k.{i}"), "v")).collect();
     committed(
         store
-            .commit(heddle_scheduler::store::Commit {
+            .commit(Commit {
                 writes,
                 audit: "".into(),
             })
             .await
             .unwrap(),
     );
-    while store.fold().await.unwrap().is_some() {}
-    assert!(matches!(
-        feed.next().await,
-        heddle_scheduler::store::FeedEvent::Committed(_)
-    ));
+    while let Some(outcome) = store.fold().await.unwrap() {
+        committed(outcome);
+    }
+    let seen = timeout(Duration::from_secs(10), feed.next()).await.unwrap();
+    assert!(matches!(seen, FeedEvent::Committed(_)), "{seen:?}");
     assert_eq!(store.load().await.unwrap().values.len(), 1000);
-    let artifacts = heddle_scheduler::store::ArtifactStore::open(client.clone(), &options("default"))
-        .await
-        .unwrap();
+    assert_eq!(
+        store.audits(Duration::from_secs(3600)).await.unwrap().len() as u64,
+        store.known_head().await.n
+    );
+    let artifacts = ArtifactStore::open(client, &options("default")).await.unwrap();
     let digest = artifacts.put("component".into()).await.unwrap();
     assert_eq!(artifacts.read(&digest, 100).await.unwrap().unwrap(), "component");
     assert_eq!(artifacts.list().await.unwrap().len(), 1);
     artifacts.delete(&digest).await.unwrap();
+}
 
-    let mut heartbeats = client.subscribe("heddle.v1.default.hb.*").await.unwrap();
-    client.flush().await.unwrap();
+#[tokio::test]
+async fn the_example_configuration_keeps_an_agent_to_its_own_host_and_out_of_jetstream() {
+    let server = Server::spawn(example);
+    until_ready(&with_user(&server.url)).await;
+    let scheduler = connect_as(&server, "scheduler", "_INBOX").await;
+    let store = Store::open(scheduler.clone(), options("default")).await.unwrap();
     let agent = connect_as(&server, "agent-edge-1", "_INBOX_edge-1").await;
-    for host in ["edge-2", "edge-1"] {
-        agent
-            .publish(format!("heddle.v1.default.hb.{host}"), "alive".into())
-            .await
-            .unwrap();
-    }
-    agent.publish("$KV.heddle_default.head", "mine".into()).await.unwrap();
-    agent.flush().await.unwrap();
-    let heard = futures::StreamExt::next(&mut heartbeats).await.unwrap();
-    assert_eq!(
-        heard.subject.as_str(),
-        "heddle.v1.default.hb.edge-1",
-        "an agent spoke for another host"
-    );
-    let info = agent.send_request(
-        "$JS.API.INFO",
-        async_nats::client::Request::new().timeout(Some(Duration::from_millis(300))),
-    );
-    assert!(info.await.is_err(), "an agent may ask JetStream");
-    store.load().await.unwrap();
-    // A spec reaches its host, and the answer comes back.
     let mut specs = agent.subscribe("heddle.v1.default.h.edge-1.*").await.unwrap();
-    agent.flush().await.unwrap();
-    let ask = client.request("heddle.v1.default.h.edge-1.spec", "spec".into());
-    let answer = async {
-        let spec = futures::StreamExt::next(&mut specs).await.unwrap();
-        agent.publish(spec.reply.unwrap(), "accepted".into()).await.unwrap();
-    };
-    let (answered, ()) = tokio::join!(ask, answer);
-    assert_eq!(answered.unwrap().payload, "accepted");
+    let answers = agent.clone();
+    tokio::spawn(async move {
+        while let Some(spec) = specs.next().await {
+            answers.publish(spec.reply.unwrap(), "accepted".into()).await.unwrap();
+        }
+    });
+    let mut heartbeats = scheduler.subscribe("heddle.v1.default.hb.*").await.unwrap();
+    // Its own spec reaches it, and its answer comes back.
+    let mut answer = None;
+    for _ in 0..400 {
+        match scheduler
+            .request("heddle.v1.default.h.edge-1.spec", "spec".into())
+            .await
+        {
+            Ok(message) => {
+                answer = Some(message.payload);
+                break;
+            }
+            // No responder yet: the agent's subscription is on its way.
+            Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
+        }
+    }
+    assert_eq!(answer.unwrap(), "accepted");
+    // It speaks for its own host and for no other, and cannot touch the state.
+    agent
+        .publish("heddle.v1.default.hb.edge-2", "alive".into())
+        .await
+        .unwrap();
+    agent.publish("$KV.heddle_default.head", "mine".into()).await.unwrap();
+    agent
+        .publish("heddle.v1.default.hb.edge-1", "alive".into())
+        .await
+        .unwrap();
+    let heard = timeout(Duration::from_secs(10), heartbeats.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(heard.subject.as_str(), "heddle.v1.default.hb.edge-1");
+    assert_eq!(store.read_head().await.unwrap(), None);
+    let ask = Request::new().timeout(Some(Duration::from_millis(300)));
+    assert!(
+        agent.send_request("$JS.API.INFO", ask).await.is_err(),
+        "an agent may ask JetStream"
+    );
 }

@@ -9,8 +9,14 @@ fn web() -> CapabilityName {
 }
 
 fn target(workload: &str) -> RouteTarget {
-    let unit = UnitId { workload: WorkloadId::parse(workload).unwrap(), generation: Generation(1) };
-    RouteTarget { unit, component: ComponentName::parse("api").unwrap() }
+    let unit = UnitId {
+        workload: WorkloadId::parse(workload).unwrap(),
+        generation: Generation(1),
+    };
+    RouteTarget {
+        unit,
+        component: ComponentName::parse("api").unwrap(),
+    }
 }
 
 fn route(host: Option<&str>, path: &str, methods: &[&str], workload: &str) -> Route {
@@ -71,13 +77,19 @@ fn the_host_counts_before_the_path_and_the_longest_path_wins() {
 #[test]
 fn a_method_that_nobody_takes_is_told_apart_from_a_path_that_nobody_has() {
     let table = RouteTable::build(
-        &[route(None, "/a", &["PUT", "GET"], "x"), route(Some("h"), "/a/b", &["POST"], "y")],
+        &[
+            route(None, "/a", &["PUT", "GET"], "x"),
+            route(Some("h"), "/a/b", &["POST"], "y"),
+        ],
         all_ready,
     );
     assert_eq!(ask(&table, "DELETE h/a/b"), "allowed: GET, POST, PUT");
     assert_eq!(ask(&table, "GET h/a/b"), "x");
     assert_eq!(ask(&table, "GET h/b"), "no route");
-    assert_eq!(table.find(&CapabilityName::parse("other").unwrap(), "h", "/a", "GET"), Match::NoRoute);
+    assert_eq!(
+        table.find(&CapabilityName::parse("other").unwrap(), "h", "/a", "GET"),
+        Match::NoRoute
+    );
 }
 
 #[test]
@@ -87,14 +99,25 @@ fn the_first_target_that_is_ready_serves() {
     let ready = |names: &'static [&str]| {
         move |target: &RouteTarget| all_ready(target).filter(|name| names.contains(&name.as_str()))
     };
-    assert_eq!(ask(&RouteTable::build(&[two.clone()], ready(&["old", "new"])), "GET h/"), "new");
-    assert_eq!(ask(&RouteTable::build(&[two.clone()], ready(&["old"])), "GET h/"), "old");
+    assert_eq!(
+        ask(&RouteTable::build(&[two.clone()], ready(&["old", "new"])), "GET h/"),
+        "new"
+    );
+    assert_eq!(
+        ask(&RouteTable::build(&[two.clone()], ready(&["old"])), "GET h/"),
+        "old"
+    );
     assert_eq!(ask(&RouteTable::build(&[two], ready(&[])), "GET h/"), "not ready");
 }
 
 /// All routes that take host and path, the best first; the first that takes the method.
 fn naive(routes: &[Route], host: &str, path: &str, method: &str) -> String {
-    let split = |path: &str| path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let split = |path: &str| {
+        path.split('/')
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let mut taking: Vec<&Route> = routes
         .iter()
         .filter(|r| r.host.as_deref().is_none_or(|h| h == host) && split(path).starts_with(&split(&r.path)))
@@ -105,7 +128,10 @@ fn naive(routes: &[Route], host: &str, path: &str, method: &str) -> String {
         Some(route) => route.targets[0].unit.workload.name.to_string(),
         None if taking.is_empty() => "no route".into(),
         None => {
-            let allowed: BTreeSet<&str> = taking.iter().flat_map(|r| r.methods.iter().map(String::as_str)).collect();
+            let allowed: BTreeSet<&str> = taking
+                .iter()
+                .flat_map(|r| r.methods.iter().map(String::as_str))
+                .collect();
             format!("allowed: {}", allowed.into_iter().collect::<Vec<_>>().join(", "))
         }
     }

@@ -1,0 +1,193 @@
+//! One agent, from start to end: opens what it needs, brings back what it ran before, and then loops.
+//!
+//! In: options, and a future that ends when the agent should stop. Out: nothing, or why it could not start. The loop
+//! itself is in `control`; it never waits for a fetch, a compile or a guest.
+
+mod control;
+mod execute;
+mod leave;
+mod runner;
+#[cfg(test)]
+mod tests;
+mod wasm;
+
+use crate::artifact::ArtifactFiles;
+use crate::cache::compiled::CompiledFiles;
+use crate::cache::{self, SpecWriter};
+use crate::engine::{EngineError, EngineOptions, Engines};
+use crate::health::{self, Health};
+use crate::identity::{self, KeyError};
+use crate::logs::LogSink;
+use crate::options::{AgentOptions, SourceOptions};
+use crate::report::Introduction;
+use crate::run::control::{Control, Parts};
+pub(crate) use crate::run::runner::Runner;
+use crate::run::wasm::WasmRunner;
+use crate::source::{self, Started};
+use heddle_agent_core::{Identity, Machine};
+use heddle_capability::{Capability, CapabilitySet, CapabilitySetBuilder};
+use heddle_protocol::host_report::Capacity;
+use heddle_wire::connect::ConnectError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data folder cannot be used.
+    #[error("failed to use data folder {path}: {source}; choose a folder that the agent may write with --data")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no host key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No spec could ever be trusted.
+    #[error("failed to start: no realm key is named, so no spec could be trusted; give --realm-public-key")]
+    NoRealmKey,
+    /// NATS cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No engine can be made.
+    #[error("failed to start the engines: {0}; try --allocator on-demand")]
+    Engine(#[from] EngineError),
+    /// The address of `/metrics` cannot be bound.
+    #[error("failed to serve metrics on {address}: {source}; choose another address with --http")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// An agent that is about to run, with the capabilities that it is built with.
+pub struct Agent {
+    options: AgentOptions,
+    capabilities: CapabilitySetBuilder,
+}
+
+impl Agent {
+    /// An agent with the capabilities that come with it: configuration, logging, and key-value stores in memory.
+    pub fn builder(options: AgentOptions) -> Self {
+        let capabilities = CapabilitySet::builder()
+            .capability(heddle_capability_config::Config)
+            .capability(heddle_capability_logging::Logging)
+            .capability(heddle_capability_keyvalue::KeyvalueMemory::default());
+        Self { options, capabilities }
+    }
+
+    /// Adds a capability; it replaces one for the same feature.
+    pub fn capability(mut self, capability: impl Capability) -> Self {
+        self.capabilities = self.capabilities.capability(capability);
+        self
+    }
+
+    /// Runs until `shutdown` ends, and then until its work is taken over or its time is up.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+        let options = self.options;
+        crate::files::private_folder(&options.data).map_err(|source| AgentError::Data {
+            path: options.data.clone(),
+            source,
+        })?;
+        if options.realm_keys.is_empty() && matches!(options.source, SourceOptions::Nats { .. }) {
+            return Err(AgentError::NoRealmKey);
+        }
+        let key = Arc::new(identity::host_key(&options.data)?);
+        let me = Identity {
+            realm: options.realm.clone(),
+            host: options.host.clone(),
+            boot_id: identity::new_boot_id(),
+        };
+        let memory_bytes = options.memory_bytes.unwrap_or_else(identity::default_memory_bytes);
+        let logs = LogSink::new(me.host.clone());
+        let artifacts = ArtifactFiles::new(&options.data);
+        let runner = {
+            let compiled = CompiledFiles::open(&options.data).map_err(|source| AgentError::Data {
+                path: options.data.clone(),
+                source,
+            })?;
+            let engines = EngineOptions {
+                allocator: options.allocator,
+                memory_bytes,
+                ..EngineOptions::default()
+            };
+            let engines = Engines::new(&engines)?;
+            let capabilities = Arc::new(self.capabilities.build());
+            let bind = options.bind.clone();
+            Arc::new(WasmRunner::new(
+                engines,
+                capabilities,
+                bind,
+                artifacts.clone(),
+                compiled,
+                logs.clone(),
+            ))
+        };
+        let capacity = Capacity {
+            memory_bytes,
+            replica_slots: options.replica_slots,
+            instance_memory_bytes_max: runner.instance_memory_bytes_max(),
+        };
+        let machine = Machine {
+            features: runner.features(),
+            instance_memory_bytes_max: capacity.instance_memory_bytes_max,
+        };
+        let introduction = Introduction::new(
+            me.clone(),
+            &options,
+            capacity,
+            machine.features.clone(),
+            runner.engine(),
+        );
+        let health = Arc::new(Health::new(&me, options.heartbeat));
+        if let Some(address) = options.http {
+            health::serve(address, Arc::clone(&health), Arc::clone(&runner) as Arc<dyn Runner>)
+                .await
+                .map_err(|source| AgentError::Http { address, source })?;
+        }
+        let cached = match &options.source {
+            SourceOptions::Nats { .. } => cache::load_spec(&options.data, &me, &options.realm_keys),
+            SourceOptions::File(_) | SourceOptions::InProcess(_) => None,
+        };
+        let Started { events, uplink } = match options.source {
+            SourceOptions::Nats { url, credentials } => {
+                source::start_nats(&url, credentials, &me, key, options.realm_keys).await?
+            }
+            SourceOptions::File(path) => source::start_file(&path, options.realm_keys),
+            SourceOptions::InProcess(source) => source.start(),
+        };
+        tracing::info!(host = %me.host, realm = %me.realm, boot = %me.boot_id, "agent started");
+        let parts = Parts {
+            me,
+            machine,
+            introduction,
+            runner,
+            uplink,
+            artifacts,
+            writer: SpecWriter::start(&options.data),
+            logs,
+            health,
+            heartbeat: options.heartbeat,
+            leaving_deadline: options.leaving_deadline,
+        };
+        let (mut control, facts) = Control::new(parts);
+        if let Some((read, accepted)) = cached {
+            tracing::info!(version = %accepted.version, units = read.spec.body.units.len(), "bringing back the last spec");
+            control.restore(read.spec.body, accepted);
+        }
+        control.run(events, facts, shutdown).await;
+        Ok(())
+    }
+}
+
+/// Runs an agent with the capabilities that come with it.
+pub async fn run(options: AgentOptions, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    Agent::builder(options).run(shutdown).await
+}

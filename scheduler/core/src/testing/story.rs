@@ -1,0 +1,401 @@
+//! A line language for stories about a fleet, so that a test is text that a person can judge.
+//!
+//! In: a script. Out: the same script with what each question was answered now. A line that begins with `>` is a
+//! question (or a command whose answer matters); the lines after it, up to the next blank one, are its answer. All
+//! other lines are commands, and must succeed:
+//!
+//! ```text
+//! hosts 3 zone=a,b memory=1Gi slots=10       adds host-1, host-2, host-3, labels given round robin
+//! host edge-1 region=eu                      adds one
+//! apply web replicas=4 image=hello:v2 spread=zone require=region:eu,us reserve=256Mi path=/x method=GET
+//! apply web replicas=6 weights=region:eu=2,us=1
+//! apply agent daemon
+//! manifest                                   applies the lines that follow and begin with `| `
+//! ready | ready web | ready host-2           starting units become ready
+//! fail web out of luck                       its units fail, with a reason
+//! tick 3500ms                                time passes; hosts beat
+//! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
+//! cordon host-2 | uncordon host-2 | drain host-2 | forget host-2 | delete web | undo web 1
+//! > plan                                     the placements that changed since the last `> plan`
+//! > place web | > status | > status web | > serving web | > hosts | > explain web | > events | > spec host-1
+//! > apply …, > delete …, > undo …, > forget … what became of it, or why it was refused
+//! ```
+
+use super::{TestFleet, fleet, host, id, workload_yaml};
+use crate::apply::{decide_delete, decide_forget, decide_set_host, decide_undo};
+use crate::explain::explain;
+use crate::fact::Fact;
+use crate::host_status::host_statuses;
+use crate::liveness::HostLiveness;
+use crate::workload_status::workload_statuses;
+use heddle_protocol::api::ApiError;
+use heddle_protocol::api::apply::Applied;
+use heddle_protocol::api::hosts::{ForgetHost, SetHost};
+use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
+use heddle_protocol::api::status::WorkloadStatus;
+use heddle_protocol::host_report::UnitPhase;
+use heddle_protocol::id::Generation;
+use heddle_protocol::manifest::{Duration, Size};
+use heddle_protocol::record::HostAdmin;
+use std::fmt::Write as _;
+
+/// Runs a script and returns it with today's answers.
+///
+/// # Panics
+/// If a command is not understood, or is refused without being asked with `>`.
+pub fn run(script: &str) -> String {
+    let mut story = Story { fleet: fleet() };
+    let mut told = String::new();
+    let mut lines = script.lines().peekable();
+    while let Some(line) = lines.next() {
+        told.push_str(line);
+        told.push('\n');
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (asked, command) = match line.strip_prefix("> ") {
+            Some(command) => (true, command),
+            None => (false, line),
+        };
+        let mut block = String::new();
+        while let Some(text) = lines.peek().and_then(|line| line.strip_prefix('|')) {
+            block.push_str(text.strip_prefix(' ').unwrap_or(text));
+            block.push('\n');
+            told.push_str(lines.next().unwrap_or_default());
+            told.push('\n');
+        }
+        let answer = story.carry_out(command, &block);
+        if asked {
+            while lines.peek().is_some_and(|line| !line.trim().is_empty()) {
+                lines.next();
+            }
+            let answer = answer.unwrap_or_else(|error| refusal(&error));
+            told.push_str(if answer.is_empty() { "nothing\n" } else { &answer });
+        } else if let Err(error) = answer {
+            panic!("`{line}` was refused: {}", refusal(&error));
+        }
+    }
+    told
+}
+
+struct Story {
+    fleet: TestFleet,
+}
+
+impl Story {
+    fn carry_out(&mut self, line: &str, block: &str) -> Result<String, ApiError> {
+        let line = line.split(" # ").next().unwrap_or_default().trim();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let fleet = &mut self.fleet;
+        match words.as_slice() {
+            ["hosts"] => return Ok(self.show_hosts()),
+            ["hosts", count, options @ ..] => {
+                let count: usize = count.parse().expect("a number of hosts");
+                for _ in 0..count {
+                    let number = self.fleet.hosts.len();
+                    self.add_host(&format!("host-{}", number + 1), number, options);
+                }
+            }
+            ["host", name, options @ ..] => self.add_host(name, 0, options),
+            ["apply", name, options @ ..] => return fleet.apply(&manifest_of(name, options)).map(|a| applied(&a)),
+            ["manifest"] => return fleet.apply(block).map(|a| applied(&a)),
+            ["ready"] => fleet.make_ready(|_, _| true),
+            ["ready", which @ ..] => {
+                let names = |text: &str| which.contains(&text);
+                fleet.make_ready(|host, unit| names(host.as_str()) || names(unit.workload.name.as_str()));
+            }
+            ["fail", name, reason @ ..] => {
+                let (workload, reason) = (id(name), reason.join(" "));
+                fleet.set_phase(UnitPhase::Failed, Some(&reason), |_, unit, _| unit.workload == workload);
+            }
+            ["tick", time] => fleet.tick(time.parse::<Duration>().expect("a duration").as_ms()),
+            ["silence", hosts @ ..] => hosts.iter().for_each(|name| fleet.silence(name)),
+            ["wake", hosts @ ..] => hosts.iter().for_each(|name| fleet.wake(name)),
+            ["leave", hosts @ ..] => hosts.iter().for_each(|name| fleet.leave(name)),
+            ["restart", "scheduler"] => fleet.restart_scheduler(),
+            ["restart", hosts @ ..] => hosts.iter().for_each(|name| fleet.restart_host(name)),
+            ["link", way] => {
+                let now = fleet.now;
+                fleet.tell(if *way == "up" {
+                    Fact::LinkUp { now }
+                } else {
+                    Fact::LinkDown { now }
+                });
+            }
+            ["cordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Cordoned)?,
+            ["uncordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Open)?,
+            ["drain", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Draining)?,
+            ["forget", name, options @ ..] => {
+                let forget = ForgetHost {
+                    host: host(name),
+                    force: options.contains(&"force"),
+                };
+                let decision = decide_forget(&fleet.world, &forget, fleet.now, fleet.at())?;
+                return Ok(applied(&fleet.carry_out(decision)));
+            }
+            ["delete", names @ ..] => {
+                let objects: Vec<ObjectRef> = names.iter().map(|name| object(name)).collect();
+                let decision = decide_delete(&fleet.world, &objects, false, fleet.at())?;
+                return Ok(applied(&fleet.carry_out(decision)));
+            }
+            ["undo", name, to @ ..] => {
+                let to = to.first().map(|to| Generation(to.parse().expect("a generation")));
+                let decision = decide_undo(&fleet.world, &Undo { workload: id(name), to }, fleet.at())?;
+                return Ok(applied(&fleet.carry_out(decision)));
+            }
+            ["plan"] => return Ok(lines(fleet.take_changes())),
+            ["place", name] => return Ok(lines([fleet.place(name)])),
+            ["serving", name] => return Ok(lines([fleet.serving(name).to_string()])),
+            ["status", names @ ..] => return Ok(self.show_status(names)),
+            ["explain", name] => return Ok(self.show_explanation(name)),
+            ["events"] => {
+                let told = std::mem::take(&mut fleet.events);
+                return Ok(lines(
+                    told.iter().map(|e| format!("{} {}: {}", e.kind, e.about, e.message)),
+                ));
+            }
+            ["spec", name] => return Ok(self.show_spec(name)),
+            _ => panic!("`{line}` is no command of the story language"),
+        }
+        Ok(String::new())
+    }
+
+    fn add_host(&mut self, name: &str, number: usize, options: &[&str]) {
+        let (mut memory, mut slots, mut quick) = (1 << 30, 100, false);
+        let mut labels: Vec<(&str, &str)> = Vec::new();
+        for option in options {
+            match option.split_once('=') {
+                Some(("memory", size)) => memory = size.parse::<Size>().expect("a size").as_bytes(),
+                Some(("slots", n)) => slots = n.parse().expect("a number of slots"),
+                Some((label, values)) => {
+                    let values: Vec<&str> = values.split(',').collect();
+                    labels.push((label, values[number % values.len()]));
+                }
+                None if *option == "quick" => quick = true,
+                None => panic!("`{option}` is no option of a host"),
+            }
+        }
+        self.fleet.add_host(name, &labels, memory, slots);
+        self.fleet.host_mut(name).quick = quick;
+    }
+
+    fn set_hosts(&mut self, hosts: &[&str], admin: HostAdmin) -> Result<(), ApiError> {
+        for name in hosts {
+            let set = SetHost {
+                host: host(name),
+                admin,
+            };
+            let decision = decide_set_host(&self.fleet.world, &set, self.fleet.at())?;
+            self.fleet.carry_out(decision);
+        }
+        Ok(())
+    }
+
+    fn show_hosts(&self) -> String {
+        let verdicts = crate::liveness::judge(&self.fleet.world, self.fleet.now);
+        lines(host_statuses(&self.fleet.world, self.fleet.now).iter().map(|h| {
+            let cut_off = matches!(verdicts.get(&h.host), Some(HostLiveness::Partitioned { .. }));
+            let state = if cut_off { "cut off" } else { h.state.as_str() };
+            format!(
+                "{} {state}, {} replicas, {} reserved",
+                h.host,
+                h.replicas,
+                heddle_protocol::report::Bytes(h.reserved_bytes)
+            )
+        }))
+    }
+
+    fn show_status(&self, names: &[&str]) -> String {
+        let world = &self.fleet.world;
+        let ids: Vec<_> = match names {
+            [] => world
+                .workloads
+                .keys()
+                .chain(world.places.keys())
+                .cloned()
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            names => names.iter().map(|name| id(name)).collect(),
+        };
+        lines(workload_statuses(world, &ids, self.fleet.now).iter().map(status))
+    }
+
+    fn show_explanation(&self, name: &str) -> String {
+        let Some(e) = explain(&self.fleet.world, &id(name), self.fleet.now) else {
+            return "there is none\n".into();
+        };
+        let mut text = status(&e.status);
+        write!(text, "\nspread: {}", e.spread).unwrap();
+        for c in &e.chosen {
+            write!(text, "\nhere: {} ×{}: {}", c.host, c.count, c.why).unwrap();
+        }
+        for r in &e.refused {
+            let s = if r.hosts == 1 { "" } else { "s" };
+            write!(text, "\nrefused: {} host{s}: {} ({})", r.hosts, r.rejection, r.example).unwrap();
+        }
+        for h in &e.hosts {
+            let all: Vec<String> = h.rejections.iter().map(ToString::to_string).collect();
+            write!(text, "\nnot {}: {}", h.host, all.join("; ")).unwrap();
+        }
+        for help in &e.would_help {
+            write!(text, "\nwould help: {help}").unwrap();
+        }
+        text.push('\n');
+        text
+    }
+
+    fn show_spec(&self, name: &str) -> String {
+        let specs = self.fleet.specs();
+        let Some(spec) = specs.get(&host(name)) else {
+            return "not known yet\n".into();
+        };
+        let units = spec.units.iter().map(|u| format!("unit {} ×{}", u.id(), u.count));
+        let routes = spec.routes.iter().map(|r| {
+            let targets: Vec<String> = r
+                .targets
+                .iter()
+                .map(|t| format!("{}/{}", t.unit, t.component))
+                .collect();
+            format!("route {} {} → {}", r.capability, r.path, targets.join(", "))
+        });
+        lines(
+            units
+                .chain(routes)
+                .chain(spec.capabilities.keys().map(|name| format!("capability {name}"))),
+        )
+    }
+}
+
+fn status(s: &WorkloadStatus) -> String {
+    let old = if s.ready_old > 0 {
+        format!(", {} old ready", s.ready_old)
+    } else {
+        String::new()
+    };
+    let mut text = format!(
+        "{}@{} {}: {}/{} ready, {} placed{old}",
+        s.workload,
+        s.generation,
+        s.state.as_str(),
+        s.ready,
+        s.desired,
+        s.placed
+    );
+    for waiting in &s.waiting {
+        write!(text, "; waits: {waiting}").unwrap();
+    }
+    let reasons = s.units.iter().filter_map(|u| Some((u, u.reason.as_deref()?)));
+    for (unit, reason) in reasons {
+        write!(
+            text,
+            "; {} on {}: {reason}",
+            unit.phase.map_or("unknown", UnitPhase::as_str),
+            unit.host
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn applied(applied: &Applied) -> String {
+    let objects = applied.objects.iter().map(|o| match o.generation {
+        Generation(0) => format!("{} {} {}", o.kind, o.name, o.change.as_str()),
+        generation => format!("{} {}@{generation} {}", o.kind, o.name, o.change.as_str()),
+    });
+    let changes = applied.changes.iter().map(ToString::to_string);
+    let waiting = applied
+        .waiting
+        .iter()
+        .map(|w| format!("waits: {}: {}", w.workload, w.on));
+    lines(
+        objects
+            .chain(changes)
+            .chain(waiting)
+            .chain(applied.notes.iter().map(|note| format!("note: {note}"))),
+    )
+}
+
+fn refusal(error: &ApiError) -> String {
+    let head = format!("refused ({}): {}", error.code.as_str(), error.message);
+    let problems = error.problems.iter().map(|p| {
+        let meant = p
+            .suggestion
+            .as_ref()
+            .map(|s| format!("; did you mean {s}?"))
+            .unwrap_or_default();
+        format!("  {} {}: {} ({}){meant}", p.object, p.path, p.message, p.rule)
+    });
+    lines(
+        std::iter::once(head)
+            .chain(problems)
+            .chain([format!("next: {}", error.next)]),
+    )
+}
+
+fn lines(all: impl IntoIterator<Item = String>) -> String {
+    all.into_iter().map(|line| line + "\n").collect()
+}
+
+fn object(name: &str) -> ObjectRef {
+    let (kind, name) = name.split_once(':').unwrap_or(("workload", name));
+    let kind = match kind {
+        "platform" => ObjectKind::Platform,
+        "config" => ObjectKind::Config,
+        _ => ObjectKind::Workload,
+    };
+    ObjectRef {
+        kind,
+        name: name.to_owned(),
+    }
+}
+
+/// A workload's manifest of `key=value` words.
+fn manifest_of(name: &str, options: &[&str]) -> String {
+    let mut fields: Vec<String> = Vec::new();
+    let (mut spread, mut require) = (Vec::new(), Vec::new());
+    let mut trigger = Vec::new();
+    for option in options {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        match key {
+            "replicas" => fields.push(format!("replicas: {value}")),
+            "daemon" => fields.push("daemon: true".to_owned()),
+            "image" => fields.push(format!("image: {value}")),
+            "reserve" => fields.push(format!("reserve: {{ memory: {value} }}")),
+            "reuse" => fields.push(format!("instances: {{ reuse: {value} }}")),
+            "concurrency" => fields.push(format!("instances: {{ concurrency: {value} }}")),
+            "none" => fields.push("triggers: []".to_owned()),
+            "path" => trigger.push(format!("path: {value}")),
+            "capability" => trigger.push(format!("capability: {value}")),
+            "method" => trigger.push(format!("methods: [{value}]")),
+            "spread" => spread.push(format!("{{ by: {value} }}")),
+            "weights" => {
+                let (label, weights) = value.split_once(':').expect("weights=label:value=1,value=2");
+                spread.push(format!(
+                    "{{ by: {label}, weights: {{ {} }} }}",
+                    weights.replace('=', ": ").replace(',', ", ")
+                ));
+            }
+            "require" => {
+                let (label, values) = value.split_once(':').expect("require=label:value,value");
+                require.push(format!("{{ {label}: {{ in: [{values}] }} }}"));
+            }
+            _ => panic!("`{option}` is no option of a workload"),
+        }
+    }
+    if !trigger.is_empty() {
+        if !trigger.iter().any(|t| t.starts_with("capability")) {
+            trigger.push("capability: web".to_owned());
+        }
+        fields.push(format!("triggers: [{{ http: {{ {} }} }}]", trigger.join(", ")));
+    }
+    if !spread.is_empty() || !require.is_empty() {
+        let list = |items: &[String]| items.join(", ");
+        fields.push(format!(
+            "placement: {{ require: [{}], spread: [{}] }}",
+            list(&require),
+            list(&spread)
+        ));
+    }
+    workload_yaml(name, &fields.join("\n"))
+}
