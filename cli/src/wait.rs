@@ -125,16 +125,15 @@ fn timed_out(last: Option<&Waited>, silence: Option<String>, all: usize, timeout
             "the change is committed; look again with `heddle status`",
         );
     };
-    let reasons = waited.missing.iter().take(3).map(|status| {
-        let why = status::why(status);
-        let progress = status::progress(status);
+    let first = waited.missing.first().map(|status| {
+        let (progress, why) = (status::progress(status), status::why(status));
         if why.is_empty() {
             progress
         } else {
             format!("{progress}: {why}")
         }
     });
-    let reasons = view::printable(&reasons.collect::<Vec<_>>().join(" | "));
+    let reasons = view::printable(&first.unwrap_or_else(|| "the scheduler does not say why".to_owned()));
     let missing = all - (waited.reached as usize).min(all);
     let message = format!(
         "failed to see {} done within {after}: {reasons}",

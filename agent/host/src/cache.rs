@@ -5,6 +5,7 @@
 //! network.
 
 pub(crate) mod compiled;
+pub(crate) mod sweep;
 
 use crate::files;
 use bytes::Bytes;

@@ -170,7 +170,8 @@ impl Engines {
         &self.shared.budget
     }
 
-    pub(crate) fn engine(&self, wasi: Wasi) -> &Engine {
+    /// The engine itself, for those who run components their own way.
+    pub fn engine(&self, wasi: Wasi) -> &Engine {
         &self.one(wasi).engine
     }
 

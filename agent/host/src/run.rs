@@ -176,6 +176,7 @@ impl Agent {
             health,
             heartbeat: options.heartbeat,
             leaving_deadline: options.leaving_deadline,
+            data: options.data,
         };
         let (mut control, facts) = Control::new(parts);
         if let Some((read, accepted)) = cached {

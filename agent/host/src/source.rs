@@ -84,6 +84,9 @@ pub trait Uplink: Send + Sync + 'static {
     /// Introduces the agent. [`SourceEvent::HelloAnswered`] follows, or [`SourceEvent::HelloWanted`] after a pause.
     fn hello(&self, hello: Hello);
 
+    /// Returns when everything that was said is on its way, or could not be sent in a short time.
+    async fn finish(&self) {}
+
     /// Bytes of an artifact, from an offset on.
     async fn artifact_chunk(&self, digest: Digest, offset: u64) -> Result<(ArtifactChunk, Bytes), ChunkError>;
 }

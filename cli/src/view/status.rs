@@ -4,6 +4,7 @@ use super::printable;
 use super::table::{Cell, Style, Table, Tone};
 use heddle_protocol::api::status::{Endpoint, PlacedUnit, Statuses, WorkloadState, WorkloadStatus};
 use heddle_protocol::host_report::UnitPhase;
+use heddle_protocol::report::WaitingOn;
 use std::collections::BTreeMap;
 
 /// One line per workload.
@@ -85,18 +86,29 @@ pub fn progress(status: &WorkloadStatus) -> String {
     parts.join(", ")
 }
 
-/// Why a workload is not ready: what hinders it first, then what its hosts say.
+/// Most reasons that one line tells.
+const REASONS_SHOWN: usize = 3;
+
+/// Why a workload is not ready: what hinders it first, then what its hosts say, each reason once.
 pub fn why(status: &WorkloadStatus) -> String {
-    let mut parts: Vec<String> = status.waiting.iter().map(ToString::to_string).collect();
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for unit in &status.units {
-        if let Some(reason) = &unit.reason {
-            parts.push(format!("{}: {reason}", unit.host));
-        } else if unit.host_lost {
-            parts.push(format!("{} is silent", unit.host));
+        match &unit.reason {
+            Some(reason) => reasons.entry(reason).or_default().push(unit.host.as_str()),
+            None if unit.host_lost => reasons.entry("silent").or_default().push(unit.host.as_str()),
+            None => {}
         }
     }
-    let more = parts.len().saturating_sub(3);
-    parts.truncate(3);
+    // That something is placed and not ready yet is no news beside the reason of it.
+    let telling = |waiting: &&WaitingOn| reasons.is_empty() || !matches!(waiting, WaitingOn::Units { .. });
+    let mut parts: Vec<String> = status.waiting.iter().filter(telling).map(ToString::to_string).collect();
+    parts.extend(
+        reasons
+            .iter()
+            .map(|(reason, hosts)| format!("{}: {reason}", hosts.join(", "))),
+    );
+    let more = parts.len().saturating_sub(REASONS_SHOWN);
+    parts.truncate(REASONS_SHOWN);
     if more > 0 {
         parts.push(format!("and {more} more"));
     }
@@ -212,6 +224,17 @@ mod tests {
             more: false,
         };
         assert_eq!(table(&none, Style::Plain), "no workloads\n");
+    }
+
+    #[test]
+    fn a_reason_that_several_hosts_give_is_told_once() {
+        let mut status = status();
+        status.waiting.push(WaitingOn::Units { starting: 2 });
+        assert_eq!(why(&status), "2 placed and not ready yet");
+        for unit in &mut status.units[..2] {
+            unit.reason = Some("no such artifact".to_owned());
+        }
+        assert_eq!(why(&status), "host-a, host-b: no such artifact");
     }
 
     #[test]

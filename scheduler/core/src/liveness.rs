@@ -157,6 +157,8 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
         }
     }
     sizes.insert(None, verdicts.len());
+    // With no host to be heard at all there is nobody to take anything over, and the cause is hardly theirs.
+    let all_silent = !verdicts.values().any(|v| *v == HostLiveness::Alive);
     for (zone, mut silent) in silences {
         silent.sort();
         let size = sizes.get(&zone).copied().unwrap_or(0);
@@ -178,7 +180,7 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
             let at_once = end.saturating_sub(first);
             let timed_out = options.partition_timeout_ms.is_some_and(|ms| now.since(*began) >= ms);
             let thaws = thawing.is_some_and(|at| began < at);
-            if !timed_out && (at_once > allowed || thaws) {
+            if !timed_out && (at_once > allowed || all_silent || thaws) {
                 *verdict = HostLiveness::Partitioned { zone: name.clone() };
             }
         }

@@ -40,12 +40,18 @@ pub(crate) struct Tally {
     pub(crate) ready_old: u32,
 }
 
-/// Counts a workload's replicas: placed, and known to be ready now.
-pub(crate) fn tally(world: &World, id: &WorkloadId, record: Option<&WorkloadRecord>, now: Mono) -> Tally {
+/// Counts a workload's replicas on some hosts: placed, and known to be ready now.
+pub(crate) fn tally(
+    world: &World,
+    id: &WorkloadId,
+    record: Option<&WorkloadRecord>,
+    now: Mono,
+    counts: impl Fn(&HostId) -> bool,
+) -> Tally {
     let mut tally = Tally::default();
     for set in world.places.get(id).iter().flat_map(|p| &p.sets) {
         let newest = record.is_some_and(|r| r.intent.unit_generation == set.generation);
-        for (host, count) in &set.hosts {
+        for (host, count) in set.hosts.iter().filter(|(host, _)| counts(host)) {
             let observed = world.observed.get(host).filter(|_| is_heard(world, host, now));
             let ready = observed.map_or(0, |o| o.ready(id, set.generation, *count));
             if newest {
@@ -60,18 +66,28 @@ pub(crate) fn tally(world: &World, id: &WorkloadId, record: Option<&WorkloadReco
 
 /// Whether every replica of the newest generation is ready and no other is placed.
 pub(crate) fn is_settled(world: &World, id: &WorkloadId, record: &WorkloadRecord, now: Mono) -> bool {
-    let tally = tally(world, id, Some(record), now);
-    let wanted = match record.intent.replicas {
-        Replicas::Count(wanted) => wanted,
-        Replicas::Daemon => daemons_wanted(world, id, record, &Fleet::new(world, now)),
-    };
-    tally
-        == Tally {
-            placed: wanted,
-            ready: wanted,
-            placed_old: 0,
-            ready_old: 0,
+    match record.intent.replicas {
+        Replicas::Count(wanted) => tally(world, id, Some(record), now, |_| true).is_settled(wanted),
+        Replicas::Daemon => {
+            let fleet = Fleet::new(world, now);
+            let (tally, wanted) = daemon_tally(world, id, record, &fleet, now);
+            tally.is_settled(wanted)
         }
+    }
+}
+
+impl Tally {
+    fn is_settled(&self, wanted: u32) -> bool {
+        self.placed == wanted && self.ready == wanted && self.placed_old == 0
+    }
+}
+
+/// A daemon's replicas, and how many there should be. On a lost host it is neither wanted nor counted: nothing can take
+/// its place, and it is there again when the host is.
+fn daemon_tally(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>, now: Mono) -> (Tally, u32) {
+    let lost = |host: &HostId| fleet.get(host).is_none_or(|v| matches!(v.liveness, HostLiveness::Lost { .. }));
+    let tally = tally(world, id, Some(record), now, |host| !lost(host));
+    (tally, daemons_wanted(world, id, record, fleet))
 }
 
 /// The hosts that still run units of a workload, as far as they are heard.
@@ -139,18 +155,12 @@ impl<'a> StatusView<'a> {
     }
 
     fn intended(&self, id: &'a WorkloadId, record: &'a WorkloadRecord) -> WorkloadStatus {
-        let tally = tally(self.world, id, Some(record), self.now);
-        let desired = match record.intent.replicas {
-            Replicas::Count(wanted) => wanted,
-            Replicas::Daemon => daemons_wanted(self.world, id, record, &self.fleet),
+        let (tally, desired) = match record.intent.replicas {
+            Replicas::Count(wanted) => (tally(self.world, id, Some(record), self.now, |_| true), wanted),
+            Replicas::Daemon => daemon_tally(self.world, id, record, &self.fleet, self.now),
         };
-        let settled = tally
-            == Tally {
-                placed: desired,
-                ready: desired,
-                placed_old: 0,
-                ready_old: 0,
-            };
+        let settled = tally.is_settled(desired);
+
         let units = self.units(id);
         let waiting = match settled {
             true => Vec::new(),
@@ -188,7 +198,7 @@ impl<'a> StatusView<'a> {
             }
         }
         let generation = units.iter().map(|u| u.generation).max()?;
-        let tally = tally(self.world, id, None, self.now);
+        let tally = tally(self.world, id, None, self.now, |_| true);
         Some(WorkloadStatus {
             workload: id.clone(),
             generation,

@@ -5,6 +5,7 @@
 
 use crate::artifact::ArtifactFiles;
 use crate::cache::SpecWriter;
+use crate::cache::sweep::sweep;
 use crate::health::Health;
 use crate::logs::LogSink;
 use crate::report::Introduction;
@@ -17,6 +18,7 @@ use heddle_protocol::host_report::{Accepted, HostReport, SpecAnswer, SpecRefusal
 use heddle_protocol::host_spec::HostSpecBody;
 use heddle_protocol::id::Version;
 use heddle_protocol::time::Mono;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,6 +29,8 @@ const FACTS_WAITING_MAX: usize = 1_024;
 /// Times that one turn decides anew. What is done at once may allow more, a few times; more is a fault, and the next
 /// turn goes on.
 const DECISIONS_PER_TURN_MAX: usize = 100;
+/// How often the caches are swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What the loop is made of.
 pub(crate) struct Parts {
@@ -41,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) health: Arc<Health>,
     pub(crate) heartbeat: Duration,
     pub(crate) leaving_deadline: Duration,
+    pub(crate) data: PathBuf,
 }
 
 pub(crate) struct Control {
@@ -54,6 +59,7 @@ pub(crate) struct Control {
     health: Arc<Health>,
     heartbeat_every: Duration,
     leaving_deadline: Duration,
+    data: PathBuf,
     started: Instant,
     pub(super) spec: Arc<HostSpecBody>,
     accepted: Option<Accepted>,
@@ -85,6 +91,7 @@ impl Control {
             health: parts.health,
             heartbeat_every: parts.heartbeat,
             leaving_deadline: parts.leaving_deadline,
+            data: parts.data,
             started: Instant::now(),
             spec: Arc::default(),
             accepted: None,
@@ -111,6 +118,8 @@ impl Control {
     ) {
         let mut heartbeats = tokio::time::interval(self.heartbeat_every);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
         let (mut shutdown_heard, mut source_open) = (false, true);
         let mut arrived = Vec::new();
@@ -124,6 +133,7 @@ impl Control {
                 },
                 _ = facts.recv_many(&mut arrived, FACTS_WAITING_MAX) => {}
                 _ = heartbeats.tick() => self.say_alive(),
+                _ = sweeps.tick() => self.begin_sweep(),
                 () = tokio::time::sleep_until(wake_at) => arrived.push(Fact::TimePassed),
                 () = &mut shutdown, if !shutdown_heard => {
                     shutdown_heard = true;
@@ -284,6 +294,15 @@ impl Control {
                 .heartbeat(self.heartbeat_seq, &self.reporter, self.accepted, leaving, in_flight);
         self.uplink.heartbeat(heartbeat);
         self.health.note_heartbeat();
+    }
+
+    fn begin_sweep(&self) {
+        let components = self.spec.templates.values().flat_map(|template| &template.components);
+        let (wanted, data) = (
+            components.map(|component| component.artifact).collect(),
+            self.data.clone(),
+        );
+        tokio::task::spawn_blocking(move || sweep(&data, &wanted));
     }
 
     fn note_units(&self, reports: &[HostReport]) {

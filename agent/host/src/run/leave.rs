@@ -46,6 +46,7 @@ impl Control {
         {
             tracing::warn!("some calls did not end in time and are cut off");
         }
+        self.uplink.finish().await;
         self.writer.finish().await;
         tracing::info!(host = %self.me.host, "stopped");
     }

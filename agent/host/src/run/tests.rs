@@ -166,6 +166,7 @@ fn agent(pretence: Pretence) -> Agent {
         health: Arc::new(Health::new(&me(), heartbeat)),
         heartbeat,
         leaving_deadline: Duration::from_secs(30),
+        data: data.path().to_owned(),
     };
     let (control, facts) = Control::new(parts);
     let (shutdown, told) = oneshot::channel::<()>();

@@ -83,7 +83,7 @@ impl WasmRunner {
         let fingerprint = |wasi| self.engines.fingerprint(wasi);
         Engine {
             wasmtime: WASMTIME.to_owned(),
-            target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            target: target(),
             allocator: self.engines.allocator().to_string(),
             fingerprints: [("p2", Wasi::P2), ("p3", Wasi::P3)]
                 .map(|(k, w)| (k.to_owned(), fingerprint(w)))
@@ -253,6 +253,12 @@ impl Runner for WasmRunner {
     async fn close(&self) {
         self.listeners.drain().await;
     }
+}
+
+/// The machine that code is compiled for, such as `x86_64-linux-gnu`.
+fn target() -> String {
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    format!("{}-{}-{libc}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
 fn always() -> impl Iterator<Item = (CapabilityName, CapabilityOffer)> {

@@ -4,6 +4,9 @@
 //! requests for artifacts. One task listens and one sends, so neither makes the control loop wait. What cannot be sent
 //! is dropped: the next hello is followed by a full report.
 
+#[cfg(test)]
+mod tests;
+
 use super::{ChunkError, EVENTS_WAITING_MAX, SourceEvent, Started, Uplink};
 use crate::cache;
 use async_trait::async_trait;
@@ -39,6 +42,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const HELLO_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long a request for a chunk waits for its answer.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an agent that ends waits for its last messages to leave.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connects, in the background if the server is not there yet, and listens.
 pub(crate) async fn start(
@@ -72,14 +77,27 @@ pub(crate) async fn start(
     })
 }
 
-struct Outgoing {
-    subject: String,
-    payload: Bytes,
+enum Outgoing {
+    Message {
+        subject: String,
+        payload: Bytes,
+    },
+    /// Tells when all before it is with the server.
+    Flush(oneshot::Sender<()>),
 }
 
 async fn send(client: async_nats::Client, mut unsent: mpsc::Receiver<Outgoing>) {
-    while let Some(message) = unsent.recv().await {
-        if let Err(e) = client.publish(message.subject, message.payload).await {
+    while let Some(outgoing) = unsent.recv().await {
+        let sent = match outgoing {
+            Outgoing::Message { subject, payload } => client.publish(subject, payload).await.map_err(|e| e.to_string()),
+            Outgoing::Flush(done) => {
+                let flushed = client.flush().await.map_err(|e| e.to_string());
+                // Who waited has given up, if nobody takes it.
+                let _ = done.send(());
+                flushed
+            }
+        };
+        if let Err(e) = sent {
             tracing::debug!(error = %e, "a message was not sent");
         }
     }
@@ -170,7 +188,13 @@ async fn take(
                 }
             }
         },
-        HostVerb::Hello => SourceEvent::HelloWanted,
+        HostVerb::Hello => {
+            if let Some(reply_to) = reply_to {
+                // The hello itself goes to its own subject; this only says that the question was heard.
+                let _ = client.publish(reply_to, Bytes::new()).await;
+            }
+            SourceEvent::HelloWanted
+        }
         HostVerb::Report => SourceEvent::ReportWanted {
             reply: answer_later(client, reply_to),
         },
@@ -230,7 +254,7 @@ impl NatsUplink {
         }
         match serde_json::to_vec(message) {
             Ok(payload) => {
-                let message = Outgoing {
+                let message = Outgoing::Message {
                     subject: subject.to_string(),
                     payload: payload.into(),
                 };
@@ -297,6 +321,14 @@ impl Uplink for NatsUplink {
         });
     }
 
+    async fn finish(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.is_up() && self.outbox.try_send(Outgoing::Flush(done)).is_ok() {
+            // Too slow is as good as not at all: the scheduler then notices the silence.
+            let _ = tokio::time::timeout(FINISH_TIMEOUT, flushed).await;
+        }
+    }
+
     async fn artifact_chunk(&self, digest: Digest, offset: u64) -> Result<(ArtifactChunk, Bytes), ChunkError> {
         if !self.is_up() {
             return Err(ChunkError::NoAnswer("NATS is not connected".to_owned()));
@@ -306,13 +338,16 @@ impl Uplink for NatsUplink {
         let request = request.map_err(|e| ChunkError::Refused(e.to_string()))?;
         let reply = heddle_wire::chunk::request(&self.link.client, &subject, request.into(), CHUNK_TIMEOUT).await;
         let payload = reply.map_err(|e| ChunkError::NoAnswer(e.to_string()))?.payload;
-        match api::split::<ArtifactChunk>("artifact chunk", &payload) {
-            Ok((chunk, data)) => Ok((chunk, payload.slice_ref(data))),
-            Err(e) => Err(match refusal(&payload) {
-                Some(error) if error.code == api::ErrorCode::Unavailable => ChunkError::NoAnswer(error.message),
-                Some(error) => ChunkError::Refused(error.message),
-                None => ChunkError::Refused(e.to_string()),
-            }),
+        let refused = |e: &dyn std::fmt::Display| ChunkError::Refused(e.to_string());
+        let (response, data) = api::split::<api::Response>("artifact chunk", &payload).map_err(|e| refused(&e))?;
+        match (response.ok, response.error) {
+            (Some(chunk), None) => {
+                let chunk = serde_json::from_value::<ArtifactChunk>(chunk).map_err(|e| refused(&e))?;
+                Ok((chunk, payload.slice_ref(data)))
+            }
+            (_, Some(error)) if error.code == api::ErrorCode::Unavailable => Err(ChunkError::NoAnswer(error.message)),
+            (_, Some(error)) => Err(ChunkError::Refused(error.message)),
+            (None, None) => Err(refused(&"the answer holds neither a chunk nor an error")),
         }
     }
 }

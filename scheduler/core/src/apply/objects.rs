@@ -7,7 +7,7 @@ use crate::world::World;
 use heddle_protocol::api::apply::Change;
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
 use heddle_protocol::api::{ApiError, ErrorCode};
-use heddle_protocol::id::{ConfigId, PlatformName, WorkloadId};
+use heddle_protocol::id::{ConfigId, ObjectId, PlatformName, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::time::UnixMs;
 use std::collections::BTreeSet;
@@ -36,22 +36,22 @@ pub fn decide_delete(
             ObjectKind::Workload => {
                 let id = WorkloadId::parse(&object.name).map_err(bad_name)?;
                 let record = changes.next.workloads.get(&id).map(|r| r.generation);
-                record.map(|generation| (generation, Key::Workload(id)))
+                record.map(|generation| (id.to_string(), generation, Key::Workload(id)))
             }
             ObjectKind::Config => {
                 let id = ConfigId::parse(&object.name).map_err(bad_name)?;
                 refuse_used_config(&changes.next, &id)?;
                 let record = changes.next.configs.get(&id).map(|r| r.generation);
-                record.map(|generation| (generation, Key::Config(id)))
+                record.map(|generation| (id.to_string(), generation, Key::Config(id)))
             }
             ObjectKind::Platform => {
                 let name = PlatformName::parse(&object.name).map_err(bad_name)?;
                 let record = changes.next.platforms.get(&name).map(|r| r.generation);
-                record.map(|generation| (generation, Key::Platform(name)))
+                record.map(|generation| (name.to_string(), generation, Key::Platform(name)))
             }
         };
         match deleted {
-            Some((generation, key)) => {
+            Some((name, generation, key)) => {
                 let lent = match &key {
                     Key::Platform(name) => changes.next.platforms.get(name).map(|p| p.offers.clone()),
                     _ => None,
@@ -64,7 +64,7 @@ pub fn decide_delete(
                         return Err(ApiError::new(ErrorCode::Conflict, message, next));
                     }
                 }
-                changes.tell(order, object.kind.as_str(), &object.name, generation, Change::Deleted);
+                changes.tell(order, object.kind.as_str(), name, generation, Change::Deleted);
             }
             None if ignore_missing => {}
             None => return Err(not_found(world, object)),
@@ -92,14 +92,20 @@ fn refuse_used_config(world: &World, id: &ConfigId) -> Result<(), ApiError> {
 }
 
 fn not_found(world: &World, object: &ObjectRef) -> ApiError {
+    // Slips are looked for within the namespace: a long one would make any two names look alike.
+    let (namespace, name) = object.name.split_once('/').unwrap_or(("default", &object.name));
+    let within = |ids: Vec<&ObjectId>| -> Vec<String> {
+        ids.into_iter().filter(|id| id.namespace.as_str() == namespace).map(|id| id.name.as_str().to_owned()).collect()
+    };
     let known: Vec<String> = match object.kind {
-        ObjectKind::Workload => world.workloads.keys().map(ToString::to_string).collect(),
-        ObjectKind::Config => world.configs.keys().map(ToString::to_string).collect(),
+        ObjectKind::Workload => within(world.workloads.keys().collect()),
+        ObjectKind::Config => within(world.configs.keys().collect()),
         ObjectKind::Platform => world.platforms.keys().map(ToString::to_string).collect(),
     };
     let kind = object.kind.as_str();
     let message = format!("failed to find {kind} {}", object.name);
-    let next = match nearest(&object.name, known.iter().map(String::as_str)) {
+    let next = match nearest(name, known.iter().map(String::as_str)) {
+        Some(meant) if object.kind != ObjectKind::Platform => format!("did you mean {namespace}/{meant}?"),
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("`heddle get {}s -A` lists what there is", kind.to_lowercase()),
     };

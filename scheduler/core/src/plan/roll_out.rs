@@ -17,7 +17,8 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
     let kept: Vec<Outgoing> = match draft.record.intent.replicas {
         Replicas::Count(wanted) => {
             let allowed = wanted.saturating_sub(draft.ready());
-            allow(&outgoing, allowed)
+            let replaced = |host: &HostId| draft.kept.get(host).is_some_and(|k| k.ready > 0);
+            allow(&outgoing, allowed, replaced)
         }
         // A daemon's generations replace each other host by host.
         Replicas::Daemon => {
@@ -38,7 +39,7 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
 }
 
 /// Keeps `allowed` of the outgoing replicas.
-fn allow(outgoing: &[Outgoing], allowed: u32) -> Vec<Outgoing> {
+fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(&HostId) -> bool) -> Vec<Outgoing> {
     if allowed == 0 {
         return Vec::new();
     }
@@ -53,9 +54,10 @@ fn allow(outgoing: &[Outgoing], allowed: u32) -> Vec<Outgoing> {
         ..o.clone()
     });
     let mut parts: Vec<Outgoing> = ready.chain(others).filter(|part| part.count > 0).collect();
-    // Ready ones first; then those that may become ready, the newest generation first; lost hosts' last. Sets are
-    // ordered newest first. Ties by host id, so the same world always yields the same plan.
-    parts.sort_by_key(|o| (Reverse(o.ready.min(1)), o.state, o.set, o.host.clone()));
+    // Ready ones first; then those that may become ready; lost hosts' last. Among equals those on hosts where the newest
+    // generation does not serve yet, so that every host that serves goes on serving; then the newest generation (sets
+    // are ordered newest first). Ties by host id, so the same world always yields the same plan.
+    parts.sort_by_key(|o| (Reverse(o.ready.min(1)), o.state, replaced(&o.host), o.set, o.host.clone()));
     let mut left = allowed;
     let mut kept: Vec<Outgoing> = Vec::new();
     for mut part in parts {

@@ -12,7 +12,7 @@
 //! apply agent daemon
 //! manifest                                   applies the lines that follow and begin with `| `
 //! ready | ready web | ready host-2           starting units become ready
-//! fail web out of luck                       its units fail, with a reason
+//! fail web@2 out of luck                     its units fail, with a reason
 //! tick 3500ms                                time passes; hosts beat
 //! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
 //! cordon host-2 | uncordon host-2 | drain host-2 | forget host-2 | delete web | undo web 1
@@ -34,9 +34,11 @@ use heddle_protocol::api::hosts::{ForgetHost, SetHost};
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::host_report::UnitPhase;
-use heddle_protocol::id::Generation;
+use heddle_protocol::id::{Generation, UnitId, WorkloadId};
 use heddle_protocol::manifest::{Duration, Size};
 use heddle_protocol::record::HostAdmin;
+use heddle_protocol::report::Bytes;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Runs a script and returns it with today's answers.
@@ -105,8 +107,11 @@ impl Story {
                 fleet.make_ready(|host, unit| names(host.as_str()) || names(unit.workload.name.as_str()));
             }
             ["fail", name, reason @ ..] => {
+                let (name, generation) = name.split_once('@').expect("fail name@generation");
                 let (workload, reason) = (id(name), reason.join(" "));
-                fleet.set_phase(UnitPhase::Failed, Some(&reason), |_, unit, _| unit.workload == workload);
+                let generation = Generation(generation.parse().expect("a generation"));
+                let named = |unit: &UnitId| unit.workload == workload && unit.generation == generation;
+                fleet.set_phase(UnitPhase::Failed, Some(&reason), |_, unit, _| named(unit));
             }
             ["tick", time] => fleet.tick(time.parse::<Duration>().expect("a duration").as_ms()),
             ["silence", hosts @ ..] => hosts.iter().for_each(|name| fleet.silence(name)),
@@ -200,22 +205,15 @@ impl Story {
                 "{} {state}, {} replicas, {} reserved",
                 h.host,
                 h.replicas,
-                heddle_protocol::report::Bytes(h.reserved_bytes)
+                Bytes(h.reserved_bytes)
             )
         }))
     }
 
     fn show_status(&self, names: &[&str]) -> String {
         let world = &self.fleet.world;
-        let ids: Vec<_> = match names {
-            [] => world
-                .workloads
-                .keys()
-                .chain(world.places.keys())
-                .cloned()
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect(),
+        let ids: BTreeSet<WorkloadId> = match names {
+                        [] => world.workloads.keys().chain(world.places.keys()).cloned().collect(),
             names => names.iter().map(|name| id(name)).collect(),
         };
         lines(workload_statuses(world, &ids, self.fleet.now).iter().map(status))
@@ -287,13 +285,8 @@ fn status(s: &WorkloadStatus) -> String {
     }
     let reasons = s.units.iter().filter_map(|u| Some((u, u.reason.as_deref()?)));
     for (unit, reason) in reasons {
-        write!(
-            text,
-            "; {} on {}: {reason}",
-            unit.phase.map_or("unknown", UnitPhase::as_str),
-            unit.host
-        )
-        .unwrap();
+        let phase = unit.phase.map_or("unknown", UnitPhase::as_str);
+        write!(text, "; @{} {phase} on {}: {reason}", unit.generation, unit.host).unwrap();
     }
     text
 }

@@ -294,7 +294,7 @@ fn free_port() -> u16 {
         .port()
 }
 
-pub async fn until_ready(url: &str) {
+async fn until_ready(url: &str) {
     for _ in 0..1200 {
         if let Ok(client) = async_nats::connect(url).await {
             let context = async_nats::jetstream::new(client);

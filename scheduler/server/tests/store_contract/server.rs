@@ -13,7 +13,7 @@ use heddle_scheduler::store::{
 };
 use tokio::time::timeout;
 
-use crate::bed::{Server, change, cluster, committed, connect, options, until_ready};
+use crate::bed::{Server, change, cluster, committed, connect, options};
 
 /// Commits until told to stop. Every commit sets all keys to its own text, so a partial one would show.
 async fn write_all(store: Store, id: &'static str, stop: Arc<AtomicBool>) -> Vec<(u64, String)> {
@@ -258,19 +258,21 @@ fn example(folder: &std::path::Path, port: u16, monitor: u16) -> String {
     moved
 }
 
-fn with_user(url: &str) -> String {
-    url.replace("nats://", "nats://scheduler:secret@")
-}
-
+/// Connects as one of the example's users, as soon as the server lets it.
 async fn connect_as(server: &Server, user: &str, inbox: &str) -> async_nats::Client {
-    let options = async_nats::ConnectOptions::with_user_and_password(user.into(), "secret".into());
-    options.custom_inbox_prefix(inbox).connect(&server.url).await.unwrap()
+    for _ in 0..1200 {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.into(), "secret".into());
+        match options.custom_inbox_prefix(inbox).connect(&server.url).await {
+            Ok(client) => return client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
+        }
+    }
+    panic!("nats-server did not let {user} in within 30 s");
 }
 
 #[tokio::test]
 async fn the_example_configuration_lets_the_scheduler_do_all_its_work() {
     let server = Server::spawn(example);
-    until_ready(&with_user(&server.url)).await;
     let client = connect_as(&server, "scheduler", "_INBOX").await;
     let strict = PreflightOptions {
         monitors: vec![server.monitor.clone()],
@@ -312,7 +314,6 @@ async fn the_example_configuration_lets_the_scheduler_do_all_its_work() {
 #[tokio::test]
 async fn the_example_configuration_keeps_an_agent_to_its_own_host_and_out_of_jetstream() {
     let server = Server::spawn(example);
-    until_ready(&with_user(&server.url)).await;
     let scheduler = connect_as(&server, "scheduler", "_INBOX").await;
     let store = Store::open(scheduler.clone(), options("default")).await.unwrap();
     let agent = connect_as(&server, "agent-edge-1", "_INBOX_edge-1").await;
