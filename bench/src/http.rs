@@ -26,8 +26,14 @@ struct Plan {
 impl Plan {
     fn of(quick: bool) -> Self {
         match quick {
-            true => Self { rounds: 3, slice: Duration::from_millis(300) },
-            false => Self { rounds: 11, slice: Duration::from_millis(1_500) },
+            true => Self {
+                rounds: 3,
+                slice: Duration::from_millis(300),
+            },
+            false => Self {
+                rounds: 11,
+                slice: Duration::from_millis(1_500),
+            },
         }
     }
 }
@@ -35,12 +41,17 @@ impl Plan {
 /// Runs the benchmark. Returns its parameters and metrics.
 pub async fn run(quick: bool) -> Result<Value> {
     // The servers have a runtime of their own, so that what called us does not count as theirs.
-    tokio::task::spawn_blocking(move || measure(&Plan::of(quick))).await.context("failed to run the http benchmark")?
+    tokio::task::spawn_blocking(move || measure(&Plan::of(quick)))
+        .await
+        .context("failed to run the http benchmark")?
 }
 
 fn measure(plan: &Plan) -> Result<Value> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()?;
     let subjects = runtime.block_on(Subjects::start(ROUTES))?;
     let mut series: Vec<Series> = SERIES.iter().map(Series::new).collect();
     for round in 0..=plan.rounds {
@@ -48,7 +59,11 @@ fn measure(plan: &Plan) -> Result<Value> {
         let slice = if round == 0 { plan.slice / 4 } else { plan.slice };
         for series in &mut series {
             let target = subjects.target(series.spec.subject);
-            let measured = Load { connections: series.spec.connections, slice }.run(&target)?;
+            let measured = Load {
+                connections: series.spec.connections,
+                slice,
+            }
+            .run(&target)?;
             if round > 0 {
                 series.rounds.push(measured);
             }
@@ -75,16 +90,56 @@ struct Spec {
 }
 
 const SERIES: [Spec; 10] = [
-    Spec { name: "fresh_c16", subject: Subject::Fresh, connections: 16 },
-    Spec { name: "wasmtime_c16", subject: Subject::Wasmtime, connections: 16 },
-    Spec { name: "reuse_c16", subject: Subject::Reuse, connections: 16 },
-    Spec { name: "hyper_c16", subject: Subject::Hyper, connections: 16 },
-    Spec { name: "fresh_c1", subject: Subject::Fresh, connections: 1 },
-    Spec { name: "wasmtime_c1", subject: Subject::Wasmtime, connections: 1 },
-    Spec { name: "reuse_c1", subject: Subject::Reuse, connections: 1 },
-    Spec { name: "hyper_c1", subject: Subject::Hyper, connections: 1 },
-    Spec { name: "1_route", subject: Subject::OneRoute, connections: 1 },
-    Spec { name: "10000_routes", subject: Subject::ManyRoutes, connections: 1 },
+    Spec {
+        name: "fresh_c16",
+        subject: Subject::Fresh,
+        connections: 16,
+    },
+    Spec {
+        name: "wasmtime_c16",
+        subject: Subject::Wasmtime,
+        connections: 16,
+    },
+    Spec {
+        name: "reuse_c16",
+        subject: Subject::Reuse,
+        connections: 16,
+    },
+    Spec {
+        name: "hyper_c16",
+        subject: Subject::Hyper,
+        connections: 16,
+    },
+    Spec {
+        name: "fresh_c1",
+        subject: Subject::Fresh,
+        connections: 1,
+    },
+    Spec {
+        name: "wasmtime_c1",
+        subject: Subject::Wasmtime,
+        connections: 1,
+    },
+    Spec {
+        name: "reuse_c1",
+        subject: Subject::Reuse,
+        connections: 1,
+    },
+    Spec {
+        name: "hyper_c1",
+        subject: Subject::Hyper,
+        connections: 1,
+    },
+    Spec {
+        name: "1_route",
+        subject: Subject::OneRoute,
+        connections: 1,
+    },
+    Spec {
+        name: "10000_routes",
+        subject: Subject::ManyRoutes,
+        connections: 1,
+    },
 ];
 
 struct Series {
@@ -94,7 +149,10 @@ struct Series {
 
 impl Series {
     fn new(spec: &'static Spec) -> Self {
-        Self { spec, rounds: Vec::new() }
+        Self {
+            spec,
+            rounds: Vec::new(),
+        }
     }
 
     fn each(&self, of: impl Fn(&Measured) -> f64) -> Vec<f64> {
@@ -127,7 +185,9 @@ fn metrics(series: &[Series], lookup_ns: [f64; 2]) -> Value {
         if let (Some(ours), Some(theirs)) = (by_name(ours), by_name(theirs)) {
             // Of neighbours in time: what slows the machine down slows down both.
             let pairs = ours.rounds.iter().zip(&theirs.rounds);
-            let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours.per_second() / theirs.per_second()).collect();
+            let ratios: Vec<f64> = pairs
+                .map(|(ours, theirs)| ours.per_second() / theirs.per_second())
+                .collect();
             put(ratio.to_owned(), round3(median(&ratios)));
         }
     }

@@ -1,1 +1,3 @@
 //! The benchmarks: one JSON object on stdout each.
+
+pub mod http;

@@ -11,7 +11,7 @@ use heddle_protocol::api::artifact::{ArtifactHas, ArtifactPut};
 use heddle_protocol::defaults::ARTIFACT_BYTES_MAX;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::id::Namespace;
-use heddle_protocol::manifest::{self, Document, FieldPath, Object};
+use heddle_protocol::manifest::{self, Document, FieldPath, Object, Problem};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -252,7 +252,8 @@ pub fn canonical(loaded: &[Loaded]) -> Vec<serde_json::Value> {
 
 /// Puts the places in the files to problems that the scheduler found: it saw objects, not text.
 pub fn place(mut failure: Failure, loaded: &[Loaded]) -> Failure {
-    for problem in failure.problems.iter_mut().filter(|problem| problem.line == 0) {
+    let ours = |problem: &Problem| loaded.iter().any(|l| *l.document.source == *problem.source);
+    for problem in failure.problems.iter_mut().filter(|problem| !ours(problem)) {
         let Some(document) = loaded
             .iter()
             .map(|l| &l.document)
@@ -261,9 +262,8 @@ pub fn place(mut failure: Failure, loaded: &[Loaded]) -> Failure {
             continue;
         };
         problem.source = document.source.to_string();
-        if let Some(at) = document.position(&read_path(&problem.path)) {
-            (problem.line, problem.column) = (at.line, at.column);
-        }
+        let at = document.position(&read_path(&problem.path));
+        (problem.line, problem.column) = at.map_or((0, 0), |at| (at.line, at.column));
     }
     failure
 }

@@ -99,8 +99,10 @@ pub async fn run(args: UpArgs, output: &Output) -> Result<(), Failure> {
         done = session(&args, &data, (&examples, &images), &mut family, output) => done,
         () = signals.recv() => Ok(()),
     };
-    output.say("stopping the fleet");
-    family.stop(&mut signals).await;
+    if !family.is_empty() {
+        output.say("stopping the fleet");
+        family.stop(&mut signals).await;
+    }
     done
 }
 

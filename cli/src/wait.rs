@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::TimedOut);
         assert_eq!(
             failure.message,
-            "failed to see 1 of 2 workloads done within 1m: default/web 1/2 ready, 1 not placed: 1 not placed: the fleet has no host"
+            "failed to see 1 of 2 workloads done within 1m: default/web 1/2 ready: 1 not placed: the fleet has no host"
         );
         assert!(failure.next.contains("heddle explain default/web"));
     }

@@ -1,5 +1,8 @@
 //! What the documents say of the command line is so: the tour's commands exist, and every error code has its page.
 
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use clap::{CommandFactory, Parser};
 use heddle::args::Cli;
 use heddle_protocol::api::ErrorCode;

@@ -74,7 +74,9 @@ impl Measured {
 }
 
 async fn connection(target: Target, first: usize, end: Instant) -> Result<Vec<u64>> {
-    let mut stream = TcpStream::connect(target.address).await.context("failed to connect to the server")?;
+    let mut stream = TcpStream::connect(target.address)
+        .await
+        .context("failed to connect to the server")?;
     stream.set_nodelay(true)?;
     let mut latencies = Vec::with_capacity(1 << 14);
     let mut buffer = Vec::with_capacity(4 << 10);
@@ -98,9 +100,15 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
     loop {
         ensure!(stream.read_buf(buffer).await? > 0, "the server closed the connection");
-        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let (head, body) = buffer.split_at(head + 4);
-        ensure!(head.starts_with(b"HTTP/1.1 200"), "the server answered {}", String::from_utf8_lossy(&buffer[..]));
+        ensure!(
+            head.starts_with(b"HTTP/1.1 200"),
+            "the server answered {}",
+            String::from_utf8_lossy(&buffer[..])
+        );
         match length(head)? {
             Some(length) if body.len() >= length => return Ok(()),
             None if body.ends_with(b"0\r\n\r\n") => return Ok(()),

@@ -74,7 +74,9 @@ impl Subjects {
         let fresh = unit(&compiled, 1).await?;
         let reuse = unit(&compiled, u32::MAX).await?;
         let one = vec![route(None, "/")?];
-        let many: Vec<Route> = (0..routes).map(|i| route(Some(host(i)), &path(i))).collect::<Result<_>>()?;
+        let many: Vec<Route> = (0..routes)
+            .map(|i| route(Some(host(i)), &path(i)))
+            .collect::<Result<_>>()?;
         let agents = BTreeMap::from([
             ("fresh", Agent::start(&one, &fresh)?),
             ("reuse", Agent::start(&one, &reuse)?),
@@ -82,7 +84,13 @@ impl Subjects {
         ]);
         let hyper = plain_hyper().await?;
         let wasmtime = bare_wasmtime(engines.engine(Wasi::P2), &wasm).await?;
-        Ok(Self { agents, hyper, wasmtime, routes, _engines: engines })
+        Ok(Self {
+            agents,
+            hyper,
+            wasmtime,
+            routes,
+            _engines: engines,
+        })
     }
 
     /// Where a subject listens, and what it is asked.
@@ -116,7 +124,10 @@ impl Subjects {
             took.as_nanos() as f64 / turns as f64
         };
         let many: Vec<_> = (0..self.routes).map(|i| (host(i), path(i))).collect();
-        [ask(&self.agents["reuse"], &[("bench.example".into(), "/".into())]), ask(&self.agents["many"], &many)]
+        [
+            ask(&self.agents["reuse"], &[("bench.example".into(), "/".into())]),
+            ask(&self.agents["many"], &many),
+        ]
     }
 
     /// Stops the agent's servers. The other two end with their runtime.
@@ -130,11 +141,18 @@ impl Subjects {
 impl Agent {
     fn start(routes: &[Route], unit: &Arc<PreparedUnit>) -> Result<Self> {
         let listeners = Listeners::new();
-        let offer = CapabilityOffer::Http { listen: "127.0.0.1:0".into(), max_connections: 10_000 };
+        let offer = CapabilityOffer::Http {
+            listen: "127.0.0.1:0".into(),
+            max_connections: 10_000,
+        };
         let address = listeners.apply(&listener(), &offer, None)?;
         let table = Arc::new(route_table(routes, |_, _| Some(Arc::clone(unit))));
         listeners.set_routes(Arc::clone(&table));
-        Ok(Self { listeners, address, table })
+        Ok(Self {
+            listeners,
+            address,
+            table,
+        })
     }
 }
 
@@ -144,7 +162,8 @@ fn guest() -> Result<Vec<u8>> {
         PathBuf::from,
     );
     let file = folder.join("hello.wasm");
-    std::fs::read(&file).with_context(|| format!("failed to read {}; build it with `cargo xtask guests`", file.display()))
+    std::fs::read(&file)
+        .with_context(|| format!("failed to read {}; build it with `cargo xtask guests`", file.display()))
 }
 
 async fn unit(compiled: &CompiledComponent, reuse: u32) -> Result<Arc<PreparedUnit>> {
@@ -159,11 +178,18 @@ async fn unit(compiled: &CompiledComponent, reuse: u32) -> Result<Arc<PreparedUn
     let template = Template {
         requires: Default::default(),
         components: vec![component],
-        limits: Limits { memory_bytes: 64 << 20, time_ms: 30_000, concurrency: 100 },
+        limits: Limits {
+            memory_bytes: 64 << 20,
+            time_ms: 30_000,
+            concurrency: 100,
+        },
         instances: Instances { reuse, concurrency: 1 },
     };
     let request = PrepareRequest {
-        unit: UnitId { workload: WorkloadId::parse("bench/hello")?, generation: Generation(u64::from(reuse)) },
+        unit: UnitId {
+            workload: WorkloadId::parse("bench/hello")?,
+            generation: Generation(u64::from(reuse)),
+        },
         count: 10,
         template: Arc::new(template),
         components: BTreeMap::from([(self::component()?, compiled.clone())]),
@@ -185,9 +211,21 @@ fn listener() -> CapabilityName {
 }
 
 fn route(host: Option<String>, path: &str) -> Result<Route> {
-    let unit = UnitId { workload: WorkloadId::parse("bench/hello")?, generation: Generation(1) };
-    let targets = vec![RouteTarget { unit, component: component()? }];
-    Ok(Route { capability: listener(), host, path: path.to_owned(), methods: Default::default(), targets })
+    let unit = UnitId {
+        workload: WorkloadId::parse("bench/hello")?,
+        generation: Generation(1),
+    };
+    let targets = vec![RouteTarget {
+        unit,
+        component: component()?,
+    }];
+    Ok(Route {
+        capability: listener(),
+        host,
+        path: path.to_owned(),
+        methods: Default::default(),
+        targets,
+    })
 }
 
 /// A tenth of the routes share each host.
@@ -220,13 +258,20 @@ struct Bare {
 
 impl WasiView for Bare {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Bare {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: Default::default(),
+        }
     }
 }
 
@@ -244,7 +289,11 @@ async fn bare_wasmtime(engine: &Engine, wasm: &[u8]) -> Result<SocketAddr> {
 }
 
 async fn answer(pre: &ProxyPre<Bare>, request: hyper::Request<Incoming>) -> Result<hyper::Response<WasiBody>> {
-    let bare = Bare { table: ResourceTable::new(), wasi: WasiCtx::builder().build(), http: WasiHttpCtx::new() };
+    let bare = Bare {
+        table: ResourceTable::new(),
+        wasi: WasiCtx::builder().build(),
+        http: WasiHttpCtx::new(),
+    };
     let mut store = Store::new(pre.engine(), bare);
     // The engine interrupts by epochs; this guest is never near its end.
     store.set_epoch_deadline(1_000_000);
@@ -254,7 +303,10 @@ async fn answer(pre: &ProxyPre<Bare>, request: hyper::Request<Incoming>) -> Resu
     let pre = pre.clone();
     let task = tokio::spawn(async move {
         let proxy = pre.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+        proxy
+            .wasi_http_incoming_handler()
+            .call_handle(store, request, out)
+            .await
     });
     match receiver.await {
         Ok(response) => Ok(response?),
@@ -281,7 +333,9 @@ where
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 let service = hyper::service::service_fn(service);
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });

@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 
 /// The hidden verb that ties a process to its parent before it becomes the program that is wanted.
 pub const CHILD_VERB: &str = "become-child";
+/// How this program is called in the list of processes.
+const MY_NAME: &str = "heddle";
 /// First pause before a child is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// Longest pause before a child is started again.
@@ -38,8 +40,10 @@ const LAST_WORDS_BYTES: i64 = 2_000;
 pub struct Recipe {
     /// What people call it.
     pub name: String,
-    /// The program.
-    pub program: PathBuf,
+    /// When it is stopped: the highest first, equal ones side by side.
+    pub rank: u8,
+    /// The program; none is this one in another role.
+    pub program: Option<PathBuf>,
     /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables for its environment: what should not stand in the list of processes.
@@ -59,6 +63,7 @@ struct Ended {
 
 #[derive(Debug)]
 struct Member {
+    rank: u8,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -86,8 +91,9 @@ impl Family {
     pub fn add(&mut self, recipe: Recipe) -> Result<(), Failure> {
         let child = start(&recipe)?;
         let (stop, stopped) = watch::channel(false);
+        let rank = recipe.rank;
         let task = tokio::spawn(keep_running(recipe, child, stopped, self.tell.clone()));
-        self.members.push(Member { stop, task });
+        self.members.push(Member { rank, stop, task });
         Ok(())
     }
 
@@ -117,25 +123,26 @@ impl Family {
         Ok(())
     }
 
-    /// Stops all children, the last one first: agents, then the scheduler, then NATS. A signal meanwhile kills them.
+    /// Whether nobody was started.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Stops all children, rank by rank: agents, then the scheduler, then NATS. A signal meanwhile ends the waiting.
     pub async fn stop(&mut self, signals: &mut StopSignals) {
         let stopping = async {
-            // Agents stop side by side: all but the first two members, in whatever order they come.
-            while let Some(member) = self.members.pop() {
-                let _ = member.stop.send(true);
-                if self.members.len() < 2 {
+            while let Some(rank) = self.members.iter().map(|member| member.rank).max() {
+                let (now, later) = std::mem::take(&mut self.members)
+                    .into_iter()
+                    .partition(|m| m.rank == rank);
+                self.members = later;
+                let now: Vec<Member> = now;
+                for member in &now {
+                    // Its task may have ended already: then there is nothing to stop.
+                    let _ = member.stop.send(true);
+                }
+                for member in now {
                     let _ = member.task.await;
-                    continue;
-                }
-                let mut others = vec![member.task];
-                while self.members.len() > 2 {
-                    if let Some(member) = self.members.pop() {
-                        let _ = member.stop.send(true);
-                        others.push(member.task);
-                    }
-                }
-                for task in others {
-                    let _ = task.await;
                 }
             }
         };
@@ -147,17 +154,26 @@ impl Family {
     }
 }
 
+/// This program, also after its file was replaced by a newer build.
+fn myself() -> std::io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        Ok("/proc/self/exe".into())
+    } else {
+        std::env::current_exe()
+    }
+}
+
 /// Starts a program tied to this process: this binary again, which asks the system to be killed with its parent and
 /// then becomes the program.
 fn start(recipe: &Recipe) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| start_failure(&recipe.name, error, "");
-    let myself = std::env::current_exe().map_err(failed)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(&recipe.log);
     let log = log.map_err(|error| Failure::file("open log", &recipe.log, &error))?;
-    Command::new(myself)
+    Command::new(myself().map_err(failed)?)
+        .arg0(MY_NAME)
         .arg(CHILD_VERB)
         .arg(std::process::id().to_string())
-        .arg(&recipe.program)
+        .arg(recipe.program.as_deref().unwrap_or(Path::new(MY_NAME)))
         .args(&recipe.args)
         .envs(recipe.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -188,7 +204,15 @@ pub fn become_child(args: &[OsString]) -> Failure {
     if now.as_deref() != parent.to_str() {
         return start_failure(&program.to_string_lossy(), "the process that wanted it is gone", "");
     }
-    let error = std::process::Command::new(program).args(args).exec();
+    let path = if program == MY_NAME {
+        myself()
+    } else {
+        Ok(PathBuf::from(program))
+    };
+    let error = match path {
+        Ok(path) => std::process::Command::new(path).arg0(program).args(args).exec(),
+        Err(error) => error,
+    };
     start_failure(&program.to_string_lossy(), error, "")
 }
 

@@ -156,7 +156,7 @@ impl Local {
                 .map(|token| ("HEDDLE_JOIN_TOKEN".to_owned(), token))
                 .into_iter()
                 .collect();
-            family.add(command.recipe(host.as_str(), env, data)?)?;
+            family.add(command.recipe(host.as_str(), 2, env, data))?;
         }
         Ok(())
     }
@@ -361,7 +361,7 @@ fn scheduler(args: &UpArgs, data: &Data, nats: &Nats, realm_seed: PathBuf, opera
         true => command.one("--dev"),
         false => command.one("--require-signed").pair("--trusted-key", operator),
     };
-    command.recipe("scheduler", Vec::new(), data)
+    Ok(command.recipe("scheduler", 1, Vec::new(), data))
 }
 
 /// Three quarters of the machine's memory, shared by all agents.
@@ -396,15 +396,15 @@ impl Flags {
         self
     }
 
-    fn recipe(self, name: &str, env: Vec<(String, String)>, data: &Data) -> Result<Recipe, Failure> {
-        let program = std::env::current_exe().map_err(|error| start_failure(name, error, ""))?;
-        Ok(Recipe {
+    fn recipe(self, name: &str, rank: u8, env: Vec<(String, String)>, data: &Data) -> Recipe {
+        Recipe {
             name: name.to_owned(),
-            program,
+            rank,
+            program: None,
             args: self.0,
             env,
             log: data.log(name),
-        })
+        }
     }
 }
 

@@ -42,7 +42,8 @@ pub async fn start(args: &UpArgs, data: &Data, family: &mut Family) -> Result<Na
         .map_err(|error| Failure::file("write", &config, &error))?;
     family.add(Recipe {
         name: "nats-server".to_owned(),
-        program,
+        rank: 0,
+        program: Some(program),
         args: vec!["--config".into(), config.into()],
         env: Vec::new(),
         log: data.log("nats"),

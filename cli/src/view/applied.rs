@@ -32,7 +32,7 @@ fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String
         let name = format!("{} {}", object.kind, object.name);
         table.row([
             name.into(),
-            object.generation.to_string().into(),
+            generation(object).into(),
             Cell::toned(word(object), tone(object.change)),
         ]);
     }
@@ -55,6 +55,15 @@ fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String
         text.push_str(&format!("note: {}\n", printable(note)));
     }
     text
+}
+
+/// Hosts have no generations.
+fn generation(object: &AppliedObject) -> String {
+    if object.generation.0 == 0 {
+        String::new()
+    } else {
+        object.generation.to_string()
+    }
 }
 
 fn tone(change: Change) -> Tone {

@@ -96,7 +96,7 @@ mod tests {
             "default/web\n\
              status:      waiting, 1/2 ready at generation 1\n\
              waits:       1 not placed: 2 hosts: label zone is b, needs a\n\
-             HOST    GENERATION  REPLICAS  PHASE  WHY\n\
+             HOST    GENERATION  REPLICAS  PHASE\n\
              host-1  1           1         ready\n\
              spread:      evenly over hosts\n\
              \nwhy these hosts\n\

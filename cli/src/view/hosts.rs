@@ -41,7 +41,7 @@ pub fn describe(host: &HostStatus, style: Style) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
-            text.push_str(&format!("{:<13}{}\n", format!("{name}:"), value));
+            text.push_str(&format!("{:<14}{}\n", format!("{name}:"), value));
         }
     };
     line("host", host.host.to_string());
@@ -176,7 +176,7 @@ mod tests {
         };
         assert_eq!(
             table(&list, Style::Plain),
-            "HOST    STATE  HEARTBEAT  REPLICAS  MEMORY     LISTENERS            LABELS  WHY\n\
+            "HOST    STATE  HEARTBEAT  REPLICAS  MEMORY     LISTENERS            LABELS\n\
              host-1  ready  340ms ago  3/1000    192Mi/2Gi  web=127.0.0.1:18081  zone=a\n"
         );
     }
@@ -184,9 +184,12 @@ mod tests {
     #[test]
     fn a_description_leaves_out_what_is_not_known() {
         let text = describe(&host(), Style::Plain);
-        assert!(text.starts_with("host:        host-1\nstate:       ready\n"), "{text}");
         assert!(
-            text.contains("features:    wasi-p2, http\n") || text.contains("features:    http, wasi-p2\n"),
+            text.starts_with("host:         host-1\nstate:        ready\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("features:     wasi-p2, http\n") || text.contains("features:     http, wasi-p2\n"),
             "{text}"
         );
         assert!(!text.contains("spec:"), "{text}");

@@ -18,7 +18,7 @@ pub fn table(statuses: &Statuses, style: Style) -> String {
             status.workload.to_string().into(),
             status.generation.to_string().into(),
             Cell::toned(status.state.as_str(), tone(status.state)),
-            ready(status).into(),
+            counts(status).into(),
             hosts(status).into(),
             urls(&status.endpoints).into(),
             printable(&why(status)).into(),
@@ -32,7 +32,7 @@ pub fn describe(status: &WorkloadStatus, style: Style) -> String {
     let state = tone(status.state).paint(status.state.as_str(), style);
     let mut text = format!(
         "status:      {state}, {} ready at generation {}\n",
-        ready(status),
+        counts(status),
         status.generation
     );
     for waiting in &status.waiting {
@@ -66,7 +66,7 @@ pub fn progress(status: &WorkloadStatus) -> String {
             *groups.entry((phase, unit.host.as_str())).or_default() += unit.count;
         }
     }
-    let mut parts = vec![format!("{} {} ready", status.workload, ready(status))];
+    let mut parts = vec![ready(status)];
     parts.extend(
         groups
             .iter()
@@ -115,7 +115,12 @@ pub fn why(status: &WorkloadStatus) -> String {
     parts.join("; ")
 }
 
-fn ready(status: &WorkloadStatus) -> String {
+/// How many are ready: `web 3/4 ready`.
+pub fn ready(status: &WorkloadStatus) -> String {
+    format!("{} {} ready", status.workload, counts(status))
+}
+
+fn counts(status: &WorkloadStatus) -> String {
     let old = if status.ready_old > 0 {
         format!(" +{} old", status.ready_old)
     } else {
@@ -215,7 +220,7 @@ mod tests {
         };
         assert_eq!(
             table(&statuses, Style::Plain),
-            "WORKLOAD  GENERATION  STATE        READY       HOSTS                       URL                                                WHY\n\
+            "WORKLOAD  GENERATION  STATE        READY       HOSTS                       URL\n\
              shop/web  2           progressing  3/4 +1 old  host-a×3 host-b×1 host-c×1  http://127.0.0.1:8080/web (Host: web.example.com)\n"
         );
         let none = Statuses {

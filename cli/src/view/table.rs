@@ -100,12 +100,19 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as text. Empty cells of a column print as `-`, but for the last column, where they print as nothing.
+    /// The table as text. A column in which no row says anything is left out. Other empty cells print as `-`, but for
+    /// the last column, where they print as nothing.
     pub fn render(&self, style: Style) -> String {
-        let columns = self.headings.len();
         let width = |text: &str| text.chars().count();
-        let widths: Vec<usize> = (0..columns)
-            .map(|c| {
+        let says = |c: &usize| {
+            self.rows
+                .iter()
+                .any(|row| row.get(*c).is_some_and(|cell| !cell.text.is_empty()))
+        };
+        let columns: Vec<usize> = (0..self.headings.len()).filter(|c| *c == 0 || says(c)).collect();
+        let widths: Vec<usize> = columns
+            .iter()
+            .map(|&c| {
                 let cells = self
                     .rows
                     .iter()
@@ -122,8 +129,8 @@ impl Table {
             .collect();
         for row in std::iter::once(&headings).chain(&self.rows) {
             let mut line = String::new();
-            for (c, column_width) in widths.iter().enumerate() {
-                let last = c + 1 == columns;
+            for (at, (&c, column_width)) in columns.iter().zip(&widths).enumerate() {
+                let last = at + 1 == columns.len();
                 let cell = row.get(c).cloned().unwrap_or_default();
                 let shown = if cell.text.is_empty() && !last {
                     "-".to_owned()
@@ -157,6 +164,13 @@ mod tests {
             text,
             "NAME         READY  WHY\nweb          3/4    ×1 missing\na-long-name  -\n"
         );
+    }
+
+    #[test]
+    fn a_column_in_which_nothing_is_said_is_left_out() {
+        let mut table = Table::new(&["NAME", "URL", "READY"]);
+        table.row(["web".into(), "".into(), "1/1".into()]);
+        assert_eq!(table.render(Style::Plain), "NAME  READY\nweb   1/1\n");
     }
 
     #[test]

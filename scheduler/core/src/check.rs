@@ -52,13 +52,13 @@ pub fn check_places(world: &World, now: Mono) -> Vec<String> {
                 };
                 if newest && !view.is_emptied() && !need.fits(view) && view.liveness.holds_work() {
                     // A misplaced replica may wait for its replacement; there must then be no more of them than wanted.
-                    if let Replicas::Count(wanted) = record.intent.replicas {
-                        if *count > wanted {
-                            broken.push(format!(
-                                "{id}@{}: more than wanted on {host}, where it does not fit",
-                                set.generation
-                            ));
-                        }
+                    if let Replicas::Count(wanted) = record.intent.replicas
+                        && *count > wanted
+                    {
+                        broken.push(format!(
+                            "{id}@{}: more than wanted on {host}, where it does not fit",
+                            set.generation
+                        ));
                     }
                 }
                 if newest && record.intent.replicas == Replicas::Daemon && *count > 1 {
@@ -66,10 +66,10 @@ pub fn check_places(world: &World, now: Mono) -> Vec<String> {
                 }
             }
             // The newest generation may hold twice its number at most: what stays, and what is being replaced.
-            if let Replicas::Count(wanted) = record.intent.replicas {
-                if total > wanted.saturating_mul(2) {
-                    broken.push(format!("{id}@{}: {total} replicas of {wanted} wanted", set.generation));
-                }
+            if let Replicas::Count(wanted) = record.intent.replicas
+                && total > wanted.saturating_mul(2)
+            {
+                broken.push(format!("{id}@{}: {total} replicas of {wanted} wanted", set.generation));
             }
         }
     }

@@ -79,14 +79,14 @@ pub fn union<'a>(platforms: impl Iterator<Item = (&'a PlatformName, &'a Platform
                     .get_or_insert(clash(format!("capability {name}"), owner));
                 continue;
             }
-            if let CapabilityOffer::Http { listen, .. } = offer {
-                if let Some(first) = addresses.insert(listen, platform) {
-                    result
-                        .conflict
-                        .get_or_insert(clash(format!("address {listen}"), Some(first)));
-                    addresses.insert(listen, first);
-                    continue;
-                }
+            if let CapabilityOffer::Http { listen, .. } = offer
+                && let Some(first) = addresses.insert(listen, platform)
+            {
+                result
+                    .conflict
+                    .get_or_insert(clash(format!("address {listen}"), Some(first)));
+                addresses.insert(listen, first);
+                continue;
             }
             names.insert(name, platform);
             result.offers.insert(name.clone(), offer.clone());

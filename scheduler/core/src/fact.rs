@@ -246,11 +246,17 @@ impl World {
         self.heard(host, &report.boot_id.clone(), now);
         let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
         let errors_before = observed.capability_errors.clone();
+        let first = observed.status_seq.is_none();
         match observed.take_report(report) {
             TakenReport::Old => {}
             TakenReport::Gap => self.ask_report_if(host, now, noted, |_| true),
             TakenReport::Taken(changed) => {
-                for (name, why) in observed.capability_errors.clone() {
+                let errors = observed.capability_errors.clone();
+                if first {
+                    // Only now is known what the host runs, and what it does not.
+                    noted.plan_for(Dirty::Only(self.workloads_on(host)));
+                }
+                for (name, why) in errors {
                     if errors_before.get(&name) != Some(&why) {
                         noted.tell(
                             "capability-failed",

@@ -103,14 +103,14 @@ pub fn next_change(world: &World, now: Mono) -> Option<Mono> {
 /// The verdict on one host, not looking at its neighbours.
 fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
     let lost_after_ms = world.watch.options.lost_after_ms;
-    if let Some(observed) = world.observed.get(host) {
-        if now.since(observed.last_heard) < lost_after_ms {
-            return if observed.hello.is_some() {
-                HostLiveness::Alive
-            } else {
-                HostLiveness::NotSeen
-            };
-        }
+    if let Some(observed) = world.observed.get(host)
+        && now.since(observed.last_heard) < lost_after_ms
+    {
+        return if observed.hello.is_some() {
+            HostLiveness::Alive
+        } else {
+            HostLiveness::NotSeen
+        };
     }
     let began = silence_began(world, host);
     match world.watch.link_up_since {

@@ -124,11 +124,11 @@ pub fn plan(world: &World, now: Mono) -> (Plan, PlanReport) {
 }
 
 /// Plans some workloads, and those that lack a place. With everything in `dirty` that changed since the world was last
-/// planned, it decides what [`plan`] decides.
+/// planned, and that plan noted ([`World::note_plan`]), it decides what [`plan`] decides.
 pub fn plan_only(world: &World, now: Mono, dirty: &Dirty) -> (Plan, PlanReport) {
     match dirty {
         Dirty::All => plan(world, now),
-        Dirty::Only(some) => plan_these(world, now, &some.union(world.short()).cloned().collect()),
+        Dirty::Only(some) => plan_these(world, now, &some.iter().chain(world.seeking()).cloned().collect()),
     }
 }
 
@@ -151,11 +151,20 @@ fn plan_these(world: &World, now: Mono, ids: &BTreeSet<WorkloadId>) -> (Plan, Pl
             continue;
         };
         keep::keep(&mut draft, &mut fleet);
-        roll_out::trim_outgoing(&mut draft, &mut fleet);
         drafts.push(draft);
     }
+    // What is placed on a host that still runs it is ready at once, and may let others go, who make room.
+    let mut settled = false;
+    while !settled {
+        settled = true;
+        for draft in &mut drafts {
+            settled &= !roll_out::trim_outgoing(draft, &mut fleet);
+        }
+        for draft in &mut drafts {
+            settled &= !take::take(draft, &mut fleet);
+        }
+    }
     for draft in &mut drafts {
-        take::take(draft, &mut fleet);
         let after = roll_out::assemble(draft);
         let before = draft.place;
         let mut entry = WorkloadReport {

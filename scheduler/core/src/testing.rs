@@ -264,6 +264,8 @@ impl TestFleet {
             decided, whole,
             "planning what is dirty decides what planning everything does"
         );
+        self.world.note_plan(&report);
+
         if !decided.is_empty() {
             self.changes.extend(report.changes());
             self.commit_only(&decided.writes().unwrap());

@@ -85,7 +85,11 @@ impl Tally {
 /// A daemon's replicas, and how many there should be. On a lost host it is neither wanted nor counted: nothing can take
 /// its place, and it is there again when the host is.
 fn daemon_tally(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>, now: Mono) -> (Tally, u32) {
-    let lost = |host: &HostId| fleet.get(host).is_none_or(|v| matches!(v.liveness, HostLiveness::Lost { .. }));
+    let lost = |host: &HostId| {
+        fleet
+            .get(host)
+            .is_none_or(|v| matches!(v.liveness, HostLiveness::Lost { .. }))
+    };
     let tally = tally(world, id, Some(record), now, |host| !lost(host));
     (tally, daemons_wanted(world, id, record, fleet))
 }

@@ -6,6 +6,7 @@
 
 use crate::liveness::LivenessOptions;
 use crate::observed::{ObservedHost, Watch};
+use crate::plan::PlanReport;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::Template;
 use heddle_protocol::id::{CapabilityName, ConfigId, HostId, PlatformName, Version, WorkloadId};
@@ -13,6 +14,7 @@ use heddle_protocol::key::Key;
 use heddle_protocol::record::{
     ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, Replicas, WorkloadRecord,
 };
+use heddle_protocol::report::WaitingOn;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -144,6 +146,8 @@ struct Index {
     routes: BTreeMap<RouteKey, BTreeSet<WorkloadId>>,
     /// Workloads that have fewer replicas placed than are wanted, and all daemons.
     short: BTreeSet<WorkloadId>,
+    /// Workloads for which the last plan found no place.
+    waiting: BTreeSet<WorkloadId>,
 }
 
 impl World {
@@ -323,9 +327,17 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Workloads that lack a place, and daemons: any change of the fleet may concern them.
-    pub fn short(&self) -> &BTreeSet<WorkloadId> {
-        &self.index.short
+    /// Workloads that any change of the fleet may concern: those that lack a place, and daemons.
+    pub(crate) fn seeking(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.index.short.iter().chain(&self.index.waiting)
+    }
+
+    /// Remembers what the plan that was carried out last found no place for, so that the next one looks at it, whatever
+    /// is dirty. Every plan looks at all that waited before, so its report is the whole list.
+    pub fn note_plan(&mut self, report: &PlanReport) {
+        let lacks = |on: &WaitingOn| matches!(on, WaitingOn::Hosts { .. });
+        let waiting = report.workloads.iter().filter(|(_, w)| w.waiting.iter().any(lacks));
+        self.index.waiting = waiting.map(|(id, _)| id.clone()).collect();
     }
 
     /// The workloads that have a trigger of this listener, host and path.

@@ -23,15 +23,23 @@ fn applying_the_same_manifest_again_changes_nothing() {
     assert!(decision.writes.is_empty(), "{decision:?}");
     assert_eq!(decision.applied.objects[0].change, Change::Unchanged);
     // The same amounts written in another way are the same manifest.
-    fleet.apply(&workload_yaml("web", "replicas: 2\nreserve: { memory: 128Mi }")).unwrap();
-    let again = fleet.decide(&workload_yaml("web", "replicas: 2\nreserve: { memory: 134217728 }")).unwrap();
+    fleet
+        .apply(&workload_yaml("web", "replicas: 2\nreserve: { memory: 128Mi }"))
+        .unwrap();
+    let again = fleet
+        .decide(&workload_yaml("web", "replicas: 2\nreserve: { memory: 134217728 }"))
+        .unwrap();
     assert!(again.writes.is_empty(), "{again:?}");
 }
 
 #[test]
 fn a_refused_change_changes_nothing_at_all() {
     let fleet = fleet().hosts(1);
-    let both = format!("{}---\n{}", workload_yaml("good", ""), workload_yaml("bad", "image: tax:v1"));
+    let both = format!(
+        "{}---\n{}",
+        workload_yaml("good", ""),
+        workload_yaml("bad", "image: tax:v1")
+    );
     let error = fleet.decide(&both).unwrap_err();
     assert_eq!(error.problems.len(), 1);
     assert!(error.problems[0].message.contains("acme:tax/rates@1.0.0"), "{error:?}");
@@ -42,7 +50,9 @@ fn a_refused_change_changes_nothing_at_all() {
 fn ten_generations_are_kept_for_undo() {
     let mut fleet = fleet().hosts(1);
     for n in 0..15 {
-        fleet.apply(&workload_yaml("web", &format!("image: hello:v{n}"))).unwrap();
+        fleet
+            .apply(&workload_yaml("web", &format!("image: hello:v{n}")))
+            .unwrap();
     }
     let record = &fleet.world.workloads[&id("web")];
     assert_eq!(record.generation, Generation(15));
@@ -68,13 +78,24 @@ fn templates_that_nothing_names_are_garbage_and_others_are_not() {
 fn a_join_token_admits_one_host_once() {
     let mut fleet = fleet().hosts(1);
     let token = decide_token(&fleet.world, "secret", 60_000, fleet.at()).unwrap();
-    assert!(!format!("{token:?}").contains("secret"), "only the token's digest is kept");
+    assert!(
+        !format!("{token:?}").contains("secret"),
+        "only the token's digest is kept"
+    );
     fleet.commit(&token.writes);
     let mut hello = fleet.hosts[&host("host-1")].hello.clone();
     hello.host = host("new-1");
     hello.join_token = Some("secret".into());
     let join = |fleet: &heddle_scheduler_core::testing::TestFleet, hello: &_, key| {
-        decide_join(&fleet.world, &Joining { hello, public_key: key, trust_on_first_use: false }, fleet.at())
+        decide_join(
+            &fleet.world,
+            &Joining {
+                hello,
+                public_key: key,
+                trust_on_first_use: false,
+            },
+            fleet.at(),
+        )
     };
     let admitted = join(&fleet, &hello, "KEY").unwrap();
     fleet.commit(&admitted.writes);
@@ -91,16 +112,26 @@ fn a_join_token_admits_one_host_once() {
 #[test]
 fn waiting_ends_when_the_generation_or_a_later_one_runs_and_nothing_else() {
     let mut fleet = fleet().hosts(2).workload("web", 2);
-    let target = |generation: Option<u64>| [WaitTarget { workload: id("web"), generation: generation.map(Generation) }];
+    let target = |generation: Option<u64>| {
+        [WaitTarget {
+            workload: id("web"),
+            generation: generation.map(Generation),
+        }]
+    };
     let done = |fleet: &heddle_scheduler_core::testing::TestFleet, g| waited(&fleet.world, &target(g), fleet.now);
     assert!(!done(&fleet, Some(1)).done);
     fleet.make_ready(|host, _| host.as_str() == "host-1");
     assert!(!done(&fleet, Some(1)).done);
     fleet.make_ready(|_, _| true);
     assert!(done(&fleet, Some(1)).done);
-    fleet.apply(&workload_yaml("web", "replicas: 2\nimage: hello:v2")).unwrap();
+    fleet
+        .apply(&workload_yaml("web", "replicas: 2\nimage: hello:v2"))
+        .unwrap();
     let waiting = done(&fleet, Some(1));
-    assert!(!waiting.done && waiting.superseded == [id("web")] && waiting.missing[0].ready_old == 2, "{waiting:?}");
+    assert!(
+        !waiting.done && waiting.superseded == [id("web")] && waiting.missing[0].ready_old == 2,
+        "{waiting:?}"
+    );
     let fleet = fleet.ready();
     assert!(done(&fleet, Some(1)).done && done(&fleet, Some(2)).done && !done(&fleet, Some(3)).done);
     assert!(!done(&fleet, None).done);
@@ -116,7 +147,11 @@ fn a_missing_status_message_is_asked_for_once_and_then_known() {
     }
     assert_eq!(fleet.status("web").unwrap().ready, 0);
     fleet.beat(&host("host-1"));
-    assert_eq!(fleet.status("web").unwrap().ready, 1, "the digest differed, so a full report was asked for");
+    assert_eq!(
+        fleet.status("web").unwrap().ready,
+        1,
+        "the digest differed, so a full report was asked for"
+    );
 }
 
 #[test]
@@ -128,7 +163,13 @@ fn hosts_that_are_not_admitted_are_asked_for_a_hello_and_not_remembered() {
     };
     let stranger = host("stranger");
     let now = fleet.now;
-    let beat = |world: &mut World| world.apply(Fact::HostBeat { host: stranger.clone(), heartbeat: heartbeat.clone(), now });
+    let beat = |world: &mut World| {
+        world.apply(Fact::HostBeat {
+            host: stranger.clone(),
+            heartbeat: heartbeat.clone(),
+            now,
+        })
+    };
     assert_eq!(beat(&mut fleet.world).ask_hello, Some(stranger.clone()));
     assert_eq!(beat(&mut fleet.world).ask_hello, None, "not twice at once");
     assert!(!fleet.world.observed.contains_key(&stranger));
@@ -140,10 +181,17 @@ fn ten_thousand_workloads_are_planned_in_seconds_even_unoptimised() {
     let mut fleet = fleet();
     fleet.automatic = false;
     for n in 0..100 {
-        fleet.add_host(&format!("host-{n}"), &[("zone", ["a", "b", "c"][n % 3])], 1 << 40, 10_000);
+        fleet.add_host(
+            &format!("host-{n}"),
+            &[("zone", ["a", "b", "c"][n % 3])],
+            1 << 40,
+            10_000,
+        );
     }
     for chunk in 0..10 {
-        let documents: Vec<String> = (0..1_000).map(|n| workload_yaml(&format!("w{chunk}-{n}"), "replicas: 2")).collect();
+        let documents: Vec<String> = (0..1_000)
+            .map(|n| workload_yaml(&format!("w{chunk}-{n}"), "replicas: 2"))
+            .collect();
         let decision = fleet.decide(&documents.join("---\n")).unwrap();
         fleet.commit(&decision.writes);
     }

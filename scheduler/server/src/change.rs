@@ -15,7 +15,7 @@ use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
-use heddle_protocol::report::PlacementChange;
+use heddle_protocol::report::{PlacementChange, WaitingOn};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{Decision, Dirty, PlanReport, ResolvedDocument, World, apply, plan_only};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,9 +3,9 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 
-/// At most one value per type, for as long as the instance lives. Costs nothing until something is put in.
+/// At most one value per type, for as long as the instance lives. Allocates nothing until something is put in.
 #[derive(Default)]
-pub struct Slots(Option<Box<HashMap<TypeId, Box<dyn Any + Send>>>>);
+pub struct Slots(Option<HashMap<TypeId, Box<dyn Any + Send>>>);
 
 impl Slots {
     /// The value of this type, made if it is not there yet.

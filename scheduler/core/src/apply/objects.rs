@@ -95,7 +95,10 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
     // Slips are looked for within the namespace: a long one would make any two names look alike.
     let (namespace, name) = object.name.split_once('/').unwrap_or(("default", &object.name));
     let within = |ids: Vec<&ObjectId>| -> Vec<String> {
-        ids.into_iter().filter(|id| id.namespace.as_str() == namespace).map(|id| id.name.as_str().to_owned()).collect()
+        ids.into_iter()
+            .filter(|id| id.namespace.as_str() == namespace)
+            .map(|id| id.name.as_str().to_owned())
+            .collect()
     };
     let known: Vec<String> = match object.kind {
         ObjectKind::Workload => within(world.workloads.keys().collect()),

@@ -47,9 +47,14 @@ impl HostView<'_> {
         self.admin == HostAdmin::Draining || self.leaving
     }
 
-    /// Whether nothing can be said of its replicas now: they are taken to be there, and are not touched.
+    /// Whether nothing can be said of its replicas now, because it is not heard or has not said yet what it runs: they
+    /// are taken to be there, and are not touched.
     pub fn is_unheard(&self) -> bool {
-        matches!(self.liveness, HostLiveness::NotSeen | HostLiveness::Partitioned { .. })
+        match self.liveness {
+            HostLiveness::Alive => self.observed.is_none_or(|o| o.status_seq.is_none()),
+            HostLiveness::NotSeen | HostLiveness::Partitioned { .. } => true,
+            HostLiveness::Lost { .. } => false,
+        }
     }
 }
 

@@ -126,7 +126,10 @@ fn drop_surplus<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, surplus: u32) 
                 .cmp(&rank(a_kept))
                 .then_with(|| score::compare(fleet, &tree, a, b))
         };
-        let occupied = candidates.iter_mut().filter(|(_, kept)| kept.count > 0);
+        // What may be the only one that serves stays until its host is heard, or enough others are known to be ready.
+        let enough = candidates.iter().map(|(_, kept)| kept.ready).sum::<u32>() >= draft.wanted;
+        let may_go = |kept: &Kept| kept.count > 0 && (enough || unready(kept));
+        let occupied = candidates.iter_mut().filter(|(_, kept)| may_go(kept));
         let Some((candidate, kept)) = occupied.max_by(|a, b| first_to_go(a, b)) else {
             break;
         };

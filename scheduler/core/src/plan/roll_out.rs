@@ -11,8 +11,11 @@ use heddle_protocol::record::{PlaceRecord, PlaceSet, Replicas};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Takes away the outgoing replicas whose replacements are ready.
-pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
+/// Takes away the outgoing replicas whose replacements are ready. Returns whether there were any.
+pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) -> bool {
+    if draft.outgoing.is_empty() {
+        return false;
+    }
     let outgoing = std::mem::take(&mut draft.outgoing);
     let kept: Vec<Outgoing> = match draft.record.intent.replicas {
         Replicas::Count(wanted) => {
@@ -26,16 +29,19 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
             outgoing.iter().filter(|o| !replaced(&o.host)).cloned().collect()
         }
     };
+    let mut trimmed = false;
     for before in &outgoing {
         let after = kept
             .iter()
             .find(|k| k.host == before.host && k.set == before.set)
             .map_or(0, |k| k.count);
         if before.count > after {
+            trimmed = true;
             fleet.remove(&before.host, before.reserve_bytes, before.count - after);
         }
     }
     draft.outgoing = kept;
+    trimmed
 }
 
 /// Keeps `allowed` of the outgoing replicas.
@@ -57,7 +63,15 @@ fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(&HostId) -> bool
     // Ready ones first; then those that may become ready; lost hosts' last. Among equals those on hosts where the newest
     // generation does not serve yet, so that every host that serves goes on serving; then the newest generation (sets
     // are ordered newest first). Ties by host id, so the same world always yields the same plan.
-    parts.sort_by_key(|o| (Reverse(o.ready.min(1)), o.state, replaced(&o.host), o.set, o.host.clone()));
+    parts.sort_by_key(|o| {
+        (
+            Reverse(o.ready.min(1)),
+            o.state,
+            replaced(&o.host),
+            o.set,
+            o.host.clone(),
+        )
+    });
     let mut left = allowed;
     let mut kept: Vec<Outgoing> = Vec::new();
     for mut part in parts {

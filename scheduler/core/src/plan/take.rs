@@ -4,20 +4,22 @@ use super::{Draft, Kept, OutgoingState};
 use crate::place::filter::count_refusals;
 use crate::place::score::{self, Candidate};
 use crate::place::spread::SpreadTree;
-use crate::place::{Fleet, capacity};
-use heddle_protocol::id::HostId;
-use heddle_protocol::record::Replicas;
+use crate::place::{Fleet, HostView, capacity};
+use heddle_protocol::id::{HostId, WorkloadId};
+use heddle_protocol::record::{Intent, Replicas};
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::BTreeMap;
 
-/// Places what is missing, and notes what no host takes.
-pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) {
+/// Places what is missing, and notes what no host takes. Returns whether anything was placed.
+pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> bool {
+    let placed_before = draft.placed();
     match draft.record.intent.replicas {
         Replicas::Count(wanted) => {
             let missing = wanted.saturating_sub(draft.placed());
-            if missing > 0 {
-                draft.missing = missing - place_replicas(draft, fleet, missing);
-            }
+            draft.missing = match missing {
+                0 => 0,
+                _ => missing - place_replicas(draft, fleet, missing),
+            };
         }
         Replicas::Daemon => {
             draft.missing = place_daemons(draft, fleet);
@@ -26,6 +28,7 @@ pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) {
     if draft.missing > 0 {
         draft.refusals = refusals(draft, fleet);
     }
+    draft.placed() > placed_before
 }
 
 /// Places up to `missing` replicas; returns how many found a host.
@@ -73,7 +76,9 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, missing: u32
         fleet.add(chosen.index, intent.reserve_bytes, 1);
         placed += 1;
         if let Some(host) = fleet.host(chosen.index) {
-            draft.kept.entry(host.id.clone()).or_default().count += 1;
+            let kept = draft.kept.entry(host.id.clone()).or_default();
+            kept.count += 1;
+            kept.ready = ready_there(draft.id, intent, host, kept.count);
         }
     }
     placed
@@ -89,11 +94,12 @@ fn place_daemons<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> u32 {
             continue;
         }
         if capacity::has_room(host, reserve_bytes) {
+            let ready = ready_there(draft.id, &draft.record.intent, host, 1);
             draft.kept.insert(
                 host.id.clone(),
                 Kept {
                     count: 1,
-                    ready: 0,
+                    ready,
                     unheard: false,
                 },
             );
@@ -103,6 +109,12 @@ fn place_daemons<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> u32 {
         }
     }
     missing
+}
+
+/// Replicas that a host runs already: it came back with them, or was not told to stop them yet.
+fn ready_there(id: &WorkloadId, intent: &Intent, host: &HostView<'_>, count: u32) -> u32 {
+    let heard = host.observed.filter(|_| !host.is_unheard());
+    heard.map_or(0, |o| o.ready(id, intent.unit_generation, count))
 }
 
 /// Why hosts would not take one more replica, by the reason that decides.

@@ -213,7 +213,7 @@ impl Story {
     fn show_status(&self, names: &[&str]) -> String {
         let world = &self.fleet.world;
         let ids: BTreeSet<WorkloadId> = match names {
-                        [] => world.workloads.keys().chain(world.places.keys()).cloned().collect(),
+            [] => world.workloads.keys().chain(world.places.keys()).cloned().collect(),
             names => names.iter().map(|name| id(name)).collect(),
         };
         lines(workload_statuses(world, &ids, self.fleet.now).iter().map(status))

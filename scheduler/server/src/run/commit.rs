@@ -75,7 +75,9 @@ impl Scheduler {
     /// Starts a commit if none is under way and there is anything to commit.
     pub(super) fn start_commit(&mut self) {
         let now = self.now();
-        if self.committing.is_some() || now < self.commit_after || !self.link.state.borrow().up {
+        // A state that was just replaced is read again before anything is decided from it.
+        let blind = self.keep.reload || !self.link.state.borrow().up;
+        if self.committing.is_some() || now < self.commit_after || blind {
             return;
         }
         if self.queue.is_empty() && !self.replan {
@@ -149,11 +151,17 @@ impl Scheduler {
 
     /// Replaces the whole state by a backup's. The store works out the difference.
     pub(super) fn start_rewrite(&mut self, image: crate::store::Image, batch: Batch) {
-        self.commit_begins(Kind::Rewrite, batch, None, Dirty::All);
         let (store, done, id) = (self.store.clone(), self.done.clone(), self.options.id.clone());
+        let step = crate::store::RESTORE_EPOCH_STEP;
+        let head = self.world.head;
+        let version =
+            Version { epoch: head.epoch.max(image.head.epoch) + step, n: head.n.max(image.head.n) + 1 };
+        let facts = vec![format!("restored from the backup of commit {}", image.head.n)];
+        let audit = change::audit(&self.world, &batch, version, wall_clock(), facts);
+        let bytes = Bytes::from(serde_json::to_vec(&audit).unwrap_or_default());
+        self.commit_begins(Kind::Rewrite, batch, Some(audit), Dirty::All);
         tokio::spawn(async move {
-            let step = crate::store::RESTORE_EPOCH_STEP;
-            let result = store.rewrite(&image, &id, step, Bytes::new()).await.map(Some);
+            let result = store.rewrite(&image, &id, step, bytes).await.map(Some);
             let _ = done.send(Done::Committed(CommitEnd { result })).await;
         });
     }
@@ -245,6 +253,9 @@ impl Scheduler {
                     "the state was replaced by a backup's".to_owned(),
                 );
                 self.keep.reload = true;
+                if let Some(audit) = audit {
+                    self.requests.learn(&audit);
+                }
                 for decided in batch.decided {
                     self.tell(decided);
                 }
