@@ -3,6 +3,9 @@
 //!
 //! The language is described in `heddle_scheduler_core::testing::story`.
 
+// In a test a broken expectation is its own message.
+#![allow(clippy::unwrap_used)]
+
 use heddle_scheduler_core::testing::story;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! A whole agent, from its options to HTTP answers: in process, from a file, and cut off with nothing but its cache.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation here is the message")]
+
 mod support;
 
 use heddle_agent::{AgentOptions, InProcess, SourceOptions, run};

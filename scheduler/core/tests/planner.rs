@@ -1,5 +1,8 @@
 //! Single rules of the planner that a story does not show.
 
+// In a test a broken expectation is its own message, and one test measures.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)]
+
 use heddle_protocol::api::apply::Change;
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::id::Generation;

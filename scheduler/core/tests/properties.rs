@@ -4,6 +4,9 @@
 //! that planning again changes nothing, and that no placement breaks a rule (capacity among them). The tests here add
 //! what needs to be seen over several steps.
 
+// In a test a broken expectation is its own message.
+#![allow(clippy::unwrap_used)]
+
 use heddle_protocol::api::hosts::SetHost;
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef};
 use heddle_protocol::api::status::WorkloadState;

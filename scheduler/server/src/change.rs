@@ -156,6 +156,29 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     batch
 }
 
+/// What an apply would do: the same decision, and nothing is kept of it.
+///
+/// # Errors
+/// Whatever the apply would be refused for.
+pub fn preview(
+    world: &World,
+    documents: Vec<ResolvedDocument>,
+    dirty: Dirty,
+    now: Mono,
+    at: UnixMs,
+) -> Result<serde_json::Value, ApiError> {
+    let queued = Queued { asker: Asker::Nobody, change: Change::Apply { documents, at: None } };
+    let mut batch = decide(world, vec![queued], dirty, now, at);
+    match (batch.decided.pop(), batch.refused.pop()) {
+        (Some(mut decided), _) => {
+            decided.answer["commit"] = world.head.n.into();
+            Ok(decided.answer)
+        }
+        (None, Some(refused)) => Err(refused.error),
+        (None, None) => Err(ApiError::new(ErrorCode::Internal, "failed to plan: nothing was decided", "report this")),
+    }
+}
+
 /// What a client is told, before the plan is known.
 enum Draft {
     Applied(Applied),
@@ -184,7 +207,7 @@ impl Draft {
 }
 
 /// Adds to an answer what the plan does.
-pub fn with_plan(
+fn with_plan(
     mut applied: Applied,
     commit: u64,
     report: &PlanReport,
@@ -199,11 +222,9 @@ pub fn with_plan(
         ));
     }
     applied.changes = changes.into_iter().take(CHANGES_MAX).collect();
-    let waiting = report
-        .waiting()
-        .into_iter()
-        .filter(|(id, _)| concerns(id))
-        .take(WAITING_MAX);
+    // Replicas that are about to start are no hindrance; what has no place is.
+    let hinders = |on: &WaitingOn| !matches!(on, WaitingOn::Units { .. });
+    let waiting = report.waiting().into_iter().filter(|(id, on)| concerns(id) && hinders(on)).take(WAITING_MAX);
     applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
     applied
 }

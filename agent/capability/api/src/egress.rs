@@ -43,3 +43,48 @@ impl WasiHttpHooks for DenyOutgoing {
         Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogLines;
+    use bytes::Bytes;
+    use heddle_protocol::id::{ComponentName, Generation, UnitId, WorkloadId};
+    use http_body_util::BodyExt;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl LogLines for Kept {
+        fn line(&self, _: &UnitId, _: &ComponentName, level: &str, text: &str) {
+            self.0.lock().unwrap().push(format!("{level} {text}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outgoing_request_is_refused_and_its_destination_is_told() {
+        let kept = Arc::new(Kept::default());
+        let unit = UnitId {
+            workload: WorkloadId::parse("cart").unwrap(),
+            generation: Generation(1),
+        };
+        let log = Arc::new(Log::new(
+            unit,
+            ComponentName::parse("api").unwrap(),
+            Arc::clone(&kept) as _,
+        ));
+        let nothing = http_body_util::Empty::<Bytes>::new().map_err(|never| match never {});
+        let body = WasiBody::new(nothing);
+        let request = http::Request::get("https://metadata.internal/secret")
+            .body(body)
+            .unwrap();
+        let sent = DenyOutgoing { log }.send_request(request, None, Box::new(async { Ok(()) }));
+        assert!(matches!(Box::into_pin(sent).await, Err(Error::HttpRequestDenied)));
+        let text = kept.0.lock().unwrap().join("");
+        assert!(
+            text.contains("GET") && text.contains("metadata.internal") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+}

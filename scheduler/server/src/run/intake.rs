@@ -2,7 +2,7 @@
 
 use super::commit::UnderWay;
 use super::{Done, Scheduler, Source};
-use crate::change::{Asker, Change, Queued};
+use crate::change::{self, Asker, Change, Queued};
 use crate::health::Metrics;
 use crate::serve::{self, Ask, plain, read, write};
 use async_nats::Message;
@@ -21,7 +21,7 @@ use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport};
 use heddle_protocol::id::HostId;
 use heddle_protocol::subject::{HostVerb, Subject};
-use heddle_scheduler_core::{Fact, ResolvedDocument, apply, plan_only};
+use heddle_scheduler_core::{Fact, ResolvedDocument};
 use heddle_wire::chunk::Received;
 use std::time::Duration;
 
@@ -364,32 +364,14 @@ impl Scheduler {
         let resolved = documents.and_then(|documents| Ok((documents, write::documents_of(&ask)?.1)));
         match resolved {
             Ok((documents, _)) if ask.verb == Plan::NAME => {
-                let answer = self.plan_for(&documents);
+                let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
+                let answer = change::preview(&self.world, documents, dirty, now, at);
+                let answer = answer.map(|answer| (answer, Bytes::new()));
                 self.answer(&ask, answer);
             }
             Ok((documents, at)) => self.queue_for(*ask, Change::Apply { documents, at }),
             Err(e) => self.answer(&ask, Err(e)),
         }
-    }
-
-    /// What an apply would do, worked out by the code that would do it.
-    fn plan_for(&self, documents: &[ResolvedDocument]) -> Answer {
-        let mut scratch = self.world.clone();
-        let mut dirty = self.dirty.clone();
-        let decision = apply::decide_apply(&scratch, documents, super::wall_clock())?;
-        for write in &decision.writes {
-            match scratch.apply_record(&write.key, write.value.as_deref()) {
-                Ok(touched) => dirty.join(touched),
-                Err(e) => return Err(ApiError::new(ErrorCode::Internal, e.to_string(), "report this")),
-            }
-        }
-        let (_, report) = plan_only(&scratch, self.now(), &dirty);
-        plain(&crate::change::with_plan(
-            decision.applied,
-            self.world.head.n,
-            &report,
-            &|_| true,
-        ))
     }
 
     fn info(&self) -> RealmInfo {
