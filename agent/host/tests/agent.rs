@@ -1,6 +1,11 @@
 //! A whole agent, from its options to HTTP answers: in process, from a file, and cut off with nothing but its cache.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation here is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken expectation here is the message"
+)]
 
 mod support;
 

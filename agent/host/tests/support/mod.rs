@@ -3,7 +3,11 @@
 //! In: a guest's name and what the unit may use. Out: answers, as `status code: text`.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test a broken expectation is the message"
+)]
 
 use heddle_agent::engine::{Allocator, CompiledComponent, EngineOptions, Engines};
 use heddle_agent::http::{ERROR_HEADER, Listeners, route_table};
