@@ -95,7 +95,7 @@ fn read_realm_key(options: &SchedulerOptions) -> anyhow::Result<SigningKey> {
     let path = &options.realm_key;
     let seed = std::fs::read_to_string(path).with_context(|| {
         format!(
-            "failed to read the realm key {}; `heddle keygen` makes one, `heddle up` by itself",
+            "failed to read the realm key {}; `heddle key` makes one, `heddle up` does it by itself",
             path.display()
         )
     })?;
