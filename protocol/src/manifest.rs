@@ -24,7 +24,7 @@ mod validate;
 mod workload;
 
 pub use config::{Config, ConfigSource, SecretRef, SecretRefSpec, SecretSource};
-pub use document::{Document, load, parse, parse_bytes};
+pub use document::{Document, load, parse, parse_bytes, values};
 pub use object::{ApiVersion, DEFAULT_NAMESPACE, Kind, Metadata, Object, PlatformMetadata};
 pub use placement::{Avoidance, LabelRule, Placement, Preference, Selector, Spread, Strategy};
 pub use platform::{

@@ -123,6 +123,11 @@ pub fn all_of_host(realm: &Realm, host: &HostId) -> String {
     format!("{ROOT}.{realm}.h.{host}.*")
 }
 
+/// Where nobody listens: a request there is answered by the server alone.
+pub fn ready_probe(realm: &Realm) -> String {
+    format!("{ROOT}.{realm}.probe")
+}
+
 /// The prefix of a host's own inboxes, which its NATS permissions name (D14).
 pub fn inbox_prefix(host: &HostId) -> String {
     format!("_INBOX_{host}")

@@ -13,7 +13,15 @@ const TEST_WITHIN: Duration = Duration::from_secs(150);
 pub type Outcome = Result<(), Failed>;
 
 /// Why a test failed. Printed as it is: the text has all that matters, and a backtrace would be the runtime's.
+#[derive(Clone)]
 pub struct Failed(String);
+
+impl Failed {
+    /// A failure outside of the fleet.
+    pub fn new(why: &dyn fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}
 
 impl fmt::Debug for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,6 +20,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -36,6 +37,7 @@ pub struct FleetOptions {
     hosts: usize,
     labels: BTreeMap<usize, Vec<String>>,
     dev: bool,
+    signer: Option<Arc<SigningKey>>,
     scheduler_flags: Vec<String>,
     agent_flags: Vec<String>,
 }
@@ -43,7 +45,14 @@ pub struct FleetOptions {
 impl FleetOptions {
     /// So many hosts, `host-1` and so on, in development mode: hosts and people are trusted at first sight.
     pub fn hosts(hosts: usize) -> Self {
-        Self { hosts, labels: BTreeMap::new(), dev: true, scheduler_flags: Vec::new(), agent_flags: Vec::new() }
+        Self {
+            hosts,
+            labels: BTreeMap::new(),
+            dev: true,
+            signer: None,
+            scheduler_flags: Vec::new(),
+            agent_flags: Vec::new(),
+        }
     }
 
     /// A label of one host, counted from 1: `zone=a`.
@@ -55,6 +64,12 @@ impl FleetOptions {
     /// As in production: hosts join with tokens, and NATS must be durable.
     pub fn strict(mut self) -> Self {
         self.dev = false;
+        self
+    }
+
+    /// The scheduler takes requests that this key signed, and no others; the helpers sign with it.
+    pub fn signed_by(mut self, key: Arc<SigningKey>) -> Self {
+        self.signer = Some(key);
         self
     }
 
@@ -78,6 +93,8 @@ pub struct Agent {
     pub process: Process,
     /// Where its listener `web` is.
     pub web: SocketAddr,
+    /// Where its health is.
+    pub health: SocketAddr,
     /// Its folder.
     pub data: PathBuf,
 }
@@ -88,6 +105,7 @@ pub struct Fleet {
     /// Processes end before their folder goes: fields are dropped in this order.
     agents: BTreeMap<HostId, Agent>,
     scheduler: Process,
+    scheduler_health: SocketAddr,
     nats: Nats,
     client: Client,
     realm_key: SigningKey,
@@ -103,11 +121,13 @@ impl Fleet {
         let nats = Nats::start(&path.join("nats"), &path.join("nats.log")).await?;
         let realm_key = SigningKey::generate();
         write_private(&path.join("realm.nk"), &realm_key.seed()?)?;
-        let scheduler = Process::start(scheduler_recipe(options, path, &nats)?)?;
-        let connected = connect(&nats.url()).await;
+        let scheduler_health = port::free()?;
+        let scheduler = Process::start(scheduler_recipe(options, path, &nats, scheduler_health)?)?;
+        let connected = connect(&nats.url(), options.signer.clone()).await;
         let mut fleet = Self {
             agents: BTreeMap::new(),
             scheduler,
+            scheduler_health,
             nats,
             client: connected?,
             realm_key,
@@ -160,7 +180,7 @@ impl Fleet {
         }
         recipe.args.extend(self.agent_flags.iter().map(Into::into));
         let process = Process::start(recipe)?;
-        self.agents.insert(id, Agent { process, web, data });
+        self.agents.insert(id, Agent { process, web, health, data });
         Ok(())
     }
 
@@ -191,6 +211,12 @@ impl Fleet {
         self.agents.values().map(|agent| agent.web).collect()
     }
 
+    /// Where each role tells how it fares.
+    pub fn health(&self) -> Vec<(String, SocketAddr)> {
+        let agents = self.agents.iter().map(|(id, agent)| (id.to_string(), agent.health));
+        agents.chain([("scheduler".to_owned(), self.scheduler_health)]).collect()
+    }
+
     /// The key that signs specs.
     pub fn realm_key(&self) -> &SigningKey {
         &self.realm_key
@@ -199,6 +225,11 @@ impl Fleet {
     /// The client that the helpers ask with.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A client that signs with another key, or not at all.
+    pub async fn client_signed_by(&self, signer: Option<Arc<SigningKey>>) -> Result<Client> {
+        connect(&self.nats.url(), signer).await
     }
 
     /// A folder that is the test's own until the fleet ends.
@@ -229,7 +260,7 @@ impl Fleet {
     }
 }
 
-fn scheduler_recipe(options: &FleetOptions, folder: &Path, nats: &Nats) -> Result<Recipe> {
+fn scheduler_recipe(options: &FleetOptions, folder: &Path, nats: &Nats, health: SocketAddr) -> Result<Recipe> {
     let mut recipe = Recipe {
         name: "scheduler".to_owned(),
         program: binary::heddle()?,
@@ -239,20 +270,24 @@ fn scheduler_recipe(options: &FleetOptions, folder: &Path, nats: &Nats) -> Resul
     };
     recipe.pair("--realm", REALM).pair("--nats", nats.url()).pair("--nats-monitor", nats.monitor_url());
     recipe.pair("--realm-key", folder.join("realm.nk")).pair("--data", folder.join("scheduler"));
-    recipe.pair("--http", port::free()?.to_string());
+    recipe.pair("--http", health.to_string());
     if options.dev {
         recipe.args.push("--dev".into());
+    }
+    if let Some(key) = &options.signer {
+        recipe.args.push("--require-signed".into());
+        recipe.pair("--trusted-key", key.public());
     }
     recipe.args.extend(options.scheduler_flags.iter().map(Into::into));
     Ok(recipe)
 }
 
-async fn connect(url: &str) -> Result<Client> {
+async fn connect(url: &str, signer: Option<Arc<SigningKey>>) -> Result<Client> {
     let options = ClientOptions {
         connect: ConnectOptions::new(url, "heddle tests"),
         realm: Realm::parse(REALM)?,
         actor: "tests".to_owned(),
-        signer: None,
+        signer,
         patience: PATIENCE,
     };
     Ok(Client::connect(options).await?)

@@ -72,7 +72,7 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// No server answered.
-    #[error("failed to connect to NATS at {url}: {source}")]
+    #[error("failed to connect to NATS at {}: {source}", without_login(url))]
     Connect {
         /// The URLs that were tried.
         url: String,
@@ -116,11 +116,29 @@ pub async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
         nats = nats.retry_on_initial_connect();
     }
     let urls: Vec<String> = options.url.split(',').map(|u| u.trim().to_owned()).collect();
+    // The client library does not take a login out of a URL by itself.
+    let login = urls.iter().filter_map(|u| u.parse::<async_nats::ServerAddr>().ok()).find(|a| a.username().is_some());
+    if let Some(address) = login {
+        let user = address.username().unwrap_or_default().to_owned();
+        nats = match address.password() {
+            Some(password) => nats.user_and_password(user, password.to_owned()),
+            None => nats.token(user),
+        };
+    }
     let client = nats.connect(urls).await.map_err(|source| ConnectError::Connect {
         url: options.url.clone(),
         source,
     })?;
     Ok(Link { client, state })
+}
+
+/// URLs fit for messages: without users and passwords.
+fn without_login(urls: &str) -> String {
+    let plain = |url: &str| match url.rsplit_once('@') {
+        Some((before, host)) => format!("{}***@{host}", before.split_once("//").map_or("", |(scheme, _)| scheme)),
+        None => url.to_owned(),
+    };
+    urls.split(',').map(plain).collect::<Vec<_>>().join(",")
 }
 
 /// The first attempt is at once; later ones wait longer, with jitter, so that a fleet does not return in step.

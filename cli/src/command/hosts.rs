@@ -13,7 +13,7 @@ use heddle_protocol::record::HostAdmin;
 use std::time::{Duration, Instant};
 
 /// How often `drain` looks whether the host is empty.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Flags of `hosts`.
 #[derive(Debug, clap::Args)]

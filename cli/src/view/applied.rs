@@ -3,6 +3,7 @@
 use super::table::{Cell, Style, Table, Tone};
 use super::{count, printable};
 use heddle_protocol::api::apply::{Applied, AppliedObject, Change};
+use heddle_protocol::report::WaitingOn;
 
 /// What was done: each object, then what starts and stops where, then what waits.
 pub fn done(applied: &Applied, style: Style) -> String {
@@ -47,7 +48,12 @@ fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String
         };
         text.push_str(&format!("{}\n", tone.paint(&change.to_string(), style)));
     }
-    for waiting in &applied.waiting {
+    // What is placed is on its way, and whoever waits is told how far; without a place nothing moves.
+    for waiting in applied
+        .waiting
+        .iter()
+        .filter(|waiting| !matches!(waiting.on, WaitingOn::Units { .. }))
+    {
         let line = printable(&format!("! {} waits: {}", waiting.workload, waiting.on));
         text.push_str(&format!("{}\n", Tone::Warn.paint(&line, style)));
     }
@@ -106,7 +112,10 @@ mod tests {
                 {"workload": "shop/cart", "generation": 3, "host": "host-b", "before": 0, "after": 2},
                 {"workload": "shop/cart", "generation": 2, "host": "host-a", "before": 2, "after": 0},
             ],
-            "waiting": [{"workload": "shop/cart", "on": {"on": "units", "starting": 2}}],
+            "waiting": [
+                {"workload": "shop/cart", "on": {"on": "units", "starting": 2}},
+                {"workload": "shop/cart", "on": {"on": "hosts", "missing": 1, "rejections": []}},
+            ],
             "notes": ["import wasi:config/store of api is met by config"],
         }))
         .unwrap()
@@ -121,7 +130,7 @@ mod tests {
              Workload shop/cart  3           updated\n\
              + shop/cart@3 ×2 on host-b\n\
              - shop/cart@2 ×2 on host-a\n\
-             ! shop/cart waits: 2 placed and not ready yet\n\
+             ! shop/cart waits: 1 not placed: the fleet has no host\n\
              note: import wasi:config/store of api is met by config\n"
         );
         assert_eq!(summary(&applied()), "1 updated, 1 unchanged");

@@ -127,6 +127,21 @@ pub fn load(bytes: &[u8], source: &str) -> Result<Vec<Document>, Vec<Problem>> {
     }
 }
 
+/// Reads a manifest's documents as plain values, one each: well-formed text, whatever its meaning.
+///
+/// # Errors
+/// All problems with the text itself.
+pub fn values(bytes: &[u8], source: &str) -> Result<Vec<serde_json::Value>, Vec<Problem>> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| vec![not_utf8(bytes, error.valid_up_to(), source)])?;
+    let (trees, problems) = tree::read(text, source);
+    if problems.is_empty() {
+        Ok(trees.iter().map(Node::to_json).collect())
+    } else {
+        Err(in_order(problems))
+    }
+}
+
 fn not_utf8(bytes: &[u8], valid: usize, source: &str) -> Problem {
     let before = String::from_utf8_lossy(&bytes[..valid]);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

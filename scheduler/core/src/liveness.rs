@@ -146,19 +146,20 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
     };
     let mut sizes: BTreeMap<Option<String>, usize> = BTreeMap::new();
     let mut silences: BTreeMap<Option<String>, Vec<(Mono, HostId)>> = BTreeMap::new();
+    let half_way = |host: &HostId| now.since(silence_began(world, host)) >= options.lost_after_ms / 2;
     for host in verdicts.keys() {
         let zone = zone_of(host);
         *sizes.entry(zone.clone()).or_default() += 1;
-        let began = silence_began(world, host);
         // Hosts half way to being lost count along: in a partition they follow within one heartbeat, and by then work
         // would have been moved already.
-        if now.since(began) >= options.lost_after_ms / 2 {
-            silences.entry(zone).or_default().push((began, host.clone()));
+        if half_way(host) {
+            silences.entry(zone).or_default().push((silence_began(world, host), host.clone()));
         }
     }
     sizes.insert(None, verdicts.len());
-    // With no host to be heard at all there is nobody to take anything over, and the cause is hardly theirs.
-    let all_silent = !verdicts.values().any(|v| *v == HostLiveness::Alive);
+    // With no host to be heard at all there is nobody to take anything over, and the cause is hardly theirs. Half way
+    // counts here too: the last hosts of a fleet that falls silent are not to be given the work of the first.
+    let all_silent = verdicts.keys().all(half_way);
     for (zone, mut silent) in silences {
         silent.sort();
         let size = sizes.get(&zone).copied().unwrap_or(0);

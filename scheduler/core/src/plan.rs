@@ -10,7 +10,7 @@ mod roll_out;
 mod take;
 
 use crate::diff::placement_changes;
-use crate::place::{Fleet, Need};
+use crate::place::{Fleet, HostView, Need};
 use crate::world::{Dirty, World};
 use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::key::Key;
@@ -120,7 +120,7 @@ impl PlanReport {
 /// Plans all workloads.
 pub fn plan(world: &World, now: Mono) -> (Plan, PlanReport) {
     let all = world.workloads.keys().chain(world.places.keys()).cloned().collect();
-    plan_these(world, now, &all)
+    plan_these(world, Fleet::new(world, now), &all)
 }
 
 /// Plans some workloads, and those that lack a place. With everything in `dirty` that changed since the world was last
@@ -128,12 +128,22 @@ pub fn plan(world: &World, now: Mono) -> (Plan, PlanReport) {
 pub fn plan_only(world: &World, now: Mono, dirty: &Dirty) -> (Plan, PlanReport) {
     match dirty {
         Dirty::All => plan(world, now),
-        Dirty::Only(some) => plan_these(world, now, &some.iter().chain(world.seeking()).cloned().collect()),
+        Dirty::Only(some) => {
+            let fleet = Fleet::new(world, now);
+            // What is on hosts that are lost or emptied seeks a place too, until it has gone from there.
+            let left = |host: &&HostView<'_>| host.is_emptied() || !host.liveness.holds_work();
+            let stranded = fleet
+                .hosts()
+                .iter()
+                .filter(left)
+                .flat_map(|host| world.workloads_on(host.id));
+            let ids = some.iter().chain(world.seeking()).cloned().chain(stranded).collect();
+            plan_these(world, fleet, &ids)
+        }
     }
 }
 
-fn plan_these(world: &World, now: Mono, ids: &BTreeSet<WorkloadId>) -> (Plan, PlanReport) {
-    let mut fleet = Fleet::new(world, now);
+fn plan_these<'a>(world: &'a World, mut fleet: Fleet<'a>, ids: &'a BTreeSet<WorkloadId>) -> (Plan, PlanReport) {
     let mut plan = Plan::default();
     let mut report = PlanReport {
         workloads: BTreeMap::new(),

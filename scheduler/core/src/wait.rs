@@ -40,6 +40,16 @@ pub fn waited(world: &World, targets: &[WaitTarget], now: Mono) -> Waited {
     answer
 }
 
+/// The first target from `from` on that is not there; none if all of those are. Whoever waits for many asks with this,
+/// going on where it said before, and asks [`waited`] once it says none: then a long list costs no more per change than
+/// a short one.
+pub fn first_missing(world: &World, targets: &[WaitTarget], from: usize, now: Mono) -> Option<usize> {
+    let rest = targets.iter().enumerate().skip(from);
+    rest.filter(|(_, target)| !is_reached(world, target, now))
+        .map(|(index, _)| index)
+        .next()
+}
+
 /// Whether a target is there: every replica of its generation, or of a later one, is ready and nothing else is placed;
 /// or, where nothing may be left, neither a record nor a unit on a host that is heard.
 fn is_reached(world: &World, target: &WaitTarget, now: Mono) -> bool {

@@ -4,6 +4,7 @@
 //! good, its cause. A host's word counts only while the host is heard.
 
 use crate::liveness::{HostLiveness, is_heard};
+use crate::observed::ObservedHost;
 use crate::place::Fleet;
 use crate::plan::{daemon_fits, look};
 use crate::world::World;
@@ -97,25 +98,23 @@ fn daemon_tally(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: 
 /// The hosts that still run units of a workload, as far as they are heard.
 pub(crate) fn running_on<'a>(
     world: &'a World,
-    id: &'a WorkloadId,
+    id: &WorkloadId,
     now: Mono,
 ) -> impl Iterator<Item = (&'a HostId, &'a UnitId)> {
+    units_of(world, id).filter(move |(host, _)| is_heard(world, host, now))
+}
+
+/// A workload's units as hosts reported them last.
+pub(crate) fn units_of<'a>(world: &'a World, id: &WorkloadId) -> impl Iterator<Item = (&'a HostId, &'a UnitId)> {
     let unit = |n: u64| UnitId {
         workload: id.clone(),
         generation: Generation(n),
     };
-    let (first, last) = (unit(0), unit(u64::MAX));
-    let of_host = move |(host, observed): (&'a HostId, &'a Arc<crate::observed::ObservedHost>)| {
-        observed
-            .units
-            .range(first.clone()..=last.clone())
-            .map(move |(unit, _)| (host, unit))
+    let range = unit(0)..=unit(u64::MAX);
+    let of_host = move |(host, observed): (&'a HostId, &'a Arc<ObservedHost>)| {
+        observed.units.range(range.clone()).map(move |(unit, _)| (host, unit))
     };
-    world
-        .observed
-        .iter()
-        .filter(move |(host, _)| is_heard(world, host, now))
-        .flat_map(of_host)
+    world.observed.iter().flat_map(of_host)
 }
 
 fn daemons_wanted(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>) -> u32 {

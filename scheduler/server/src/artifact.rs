@@ -8,7 +8,7 @@ pub mod oci;
 pub mod read;
 pub mod serve;
 
-use crate::store::{ArtifactDigest, ArtifactStore, StoreError};
+use crate::store::{ArtifactStore, StoreError};
 use bytes::Bytes;
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::artifact::ArtifactInfo;
@@ -80,7 +80,7 @@ impl ArtifactPool {
     }
 
     async fn contains(&self, digest: &Digest) -> Result<bool, ApiError> {
-        let size = self.store.size_of(&stored(digest)?).await;
+        let size = self.store.size_of(digest).await;
         Ok(size.map_err(|e| unavailable("look for", digest, &e))?.is_some())
     }
 
@@ -114,7 +114,7 @@ impl ArtifactPool {
         if let Some(bytes) = self.lock().cached.get(digest).cloned() {
             return Ok(bytes);
         }
-        let read = self.store.read(&stored(digest)?, ARTIFACT_BYTES_MAX as usize).await;
+        let read = self.store.read(digest, ARTIFACT_BYTES_MAX as usize).await;
         let bytes = read.map_err(|e| unavailable("fetch", digest, &e))?;
         let bytes = bytes.ok_or_else(|| {
             ApiError::new(
@@ -146,9 +146,7 @@ impl ArtifactPool {
         })?;
         let mut gone = 0;
         for kept in stored {
-            let Ok(digest) = kept.digest.as_str().parse::<Digest>() else {
-                continue;
-            };
+            let digest = kept.digest;
             if named.contains(&digest) {
                 continue;
             }
@@ -204,10 +202,6 @@ impl Shared {
             self.cached_bytes -= bytes.len() as u64;
         }
     }
-}
-
-fn stored(digest: &Digest) -> Result<ArtifactDigest, ApiError> {
-    ArtifactDigest::parse(&digest.to_string()).map_err(|e| unavailable("name", digest, &e))
 }
 
 /// Reads a component off the decision loop's threads: a large one takes tens of milliseconds.

@@ -164,8 +164,15 @@ async fn subscribe(options: &SchedulerOptions, link: &Link) -> anyhow::Result<In
             .with_context(|| format!("failed to subscribe to {subject}"))?;
         inputs.push(messages.map(move |message| (source, message)).boxed());
     }
-    // Answers to requests that are sent from now on must not be lost: the server has the subscriptions.
-    link.client.flush().await.context("failed to reach NATS")?;
+    // A flush only empties our own buffer. A request makes the round trip: once it is answered (that nobody listens),
+    // the server has the subscriptions before it, and no request of an agent or client is lost any more.
+    let request = async_nats::Request::new().timeout(Some(Duration::from_secs(2)));
+    let nobody = format!("{}.{}", subject::ready_probe(realm), uuid::Uuid::new_v4().simple());
+    if let Err(e) = link.client.send_request(nobody, request).await
+        && e.kind() != async_nats::RequestErrorKind::NoResponders
+    {
+        return Err(e).context("failed to reach NATS");
+    }
     Ok(inputs)
 }
 

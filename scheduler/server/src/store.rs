@@ -29,7 +29,7 @@ mod rewrite;
 mod settings;
 mod stage;
 
-pub use artifact_store::{ArtifactDigest, ArtifactInfo, ArtifactReader, ArtifactStore};
+pub use artifact_store::{ArtifactInfo, ArtifactReader, ArtifactStore};
 pub use chain::Store;
 pub use digest::SetDigest;
 pub use error::{Cause, StoreError};

@@ -12,6 +12,8 @@ use heddle_protocol::api::realm::{Info, RealmInfo};
 use heddle_protocol::api::status::{Status, Wait, WorkloadState, WorkloadStatus};
 use heddle_protocol::api::{ApiError, Verb};
 use heddle_protocol::digest::Digest;
+use heddle_protocol::envelope;
+use heddle_protocol::host_spec::HostSpec;
 use heddle_protocol::id::{Generation, HostId, Namespace, WorkloadId};
 use heddle_protocol::manifest::{self, Object};
 use heddle_protocol::record::{HostAdmin, WaitTarget};
@@ -166,6 +168,18 @@ impl Fleet {
             let held = status.accepted.map(|accepted| accepted.digest);
             ensure!(held.is_some() && held == status.wanted_digest, "{status:#?}");
             Ok(status)
+        })
+        .await
+    }
+
+    /// Waits until the spec that a host holds is on its disk too: from then on it outlives a kill.
+    pub async fn host_cached(&self, host: &str, bound: Duration) -> Result<()> {
+        eventually(bound, &format!("{host} keeps its spec"), async || {
+            let held = self.host_settled(host, bound).await?.accepted.context("it holds none")?;
+            let bytes = std::fs::read(self.folder().join(host).join("spec.json")).context("it keeps none")?;
+            let kept: HostSpec = envelope::read("spec", envelope::open(&bytes)?.payload)?;
+            ensure!(kept.body_digest == held.digest, "it keeps version {}, holds {}", kept.version, held.version);
+            Ok(())
         })
         .await
     }

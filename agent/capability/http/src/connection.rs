@@ -1,10 +1,11 @@
 //! Accepting connections and serving the requests on them.
 //!
 //! In: connections. Out: for each request the response of the endpoint that its route names. All waits are bounded:
-//! for a request's head, for the next request, and for the last ones when the listener closes.
+//! for a request's head, for the next request, and for a client that does not read.
 
 use crate::reply::{ERROR_HEADER, Endpoint, Refusal, Reply, method_not_allowed};
 use crate::route::{Match, RouteTable};
+use crate::stall::StallLimit;
 use arc_swap::ArcSwap;
 use heddle_protocol::id::CapabilityName;
 use http::{Request, Response};
@@ -23,6 +24,8 @@ use tokio::sync::watch;
 /// How long a client may take to send a request's head, and a connection may idle: longer than the 60 s after which
 /// common proxies close idle connections themselves, so that they rarely meet one that is closing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take to read anything of an answer that waits for it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes, as of common servers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The most headers of a request.
@@ -111,7 +114,7 @@ async fn serve<E: Endpoint>(stream: TcpStream, permit: Permit<E>, mut stopped: w
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StallLimit::new(stream, STALL_TIMEOUT)), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),

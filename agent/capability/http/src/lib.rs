@@ -9,6 +9,7 @@ mod connection;
 mod listener;
 mod reply;
 mod route;
+mod stall;
 
 pub use listener::{ListenerError, Listeners};
 pub use reply::{ERROR_HEADER, Endpoint, Refusal, Reply};

@@ -8,8 +8,8 @@ use crate::limits::Permit;
 use bytes::Bytes;
 use heddle_capability_http::Refusal;
 use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,17 +93,17 @@ impl Body for GuestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let frame = Pin::new(&mut this.inner).poll_frame(cx);
-        if frame.is_ready() {
-            return frame;
-        }
-        let Some(mut rest) = this.rest.take() else {
-            return Poll::Pending;
-        };
+        let Some(mut rest) = this.rest.take() else { return frame };
+        // One turn, now that its first bytes are taken: that ends most guests. One that goes on runs by itself from here,
+        // under its deadline, however slowly the client reads.
         if rest.run.as_mut().poll(cx).is_pending() {
-            // It waits for something else than this body: from here on it runs by itself.
             rest.spawn();
         }
-        Pin::new(&mut this.inner).poll_frame(cx)
+        if frame.is_ready() {
+            frame
+        } else {
+            Pin::new(&mut this.inner).poll_frame(cx)
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,26 +115,40 @@ impl Body for GuestBody {
     }
 }
 
-/// A request's body of unknown size, cut off where it becomes too large.
+/// A request's body, cut off where it becomes too large.
 pub(crate) struct CappedBody {
     inner: Incoming,
     left: u64,
-    over: Arc<AtomicBool>,
+    /// None where the size is known, and small enough, from the start.
+    over: Option<TooLarge>,
+}
+
+/// Tells later whether a request's body was too large.
+#[derive(Clone, Default)]
+pub(crate) struct TooLarge(Arc<AtomicBool>);
+
+impl TooLarge {
+    /// The refusal to answer with: a guest that fails over a body that is too large is not the one to blame.
+    pub(crate) fn or(flag: Option<&Self>, refusal: Refusal) -> Refusal {
+        if flag.is_some_and(|flag| flag.0.load(Ordering::Relaxed)) {
+            Refusal::BodyTooLarge
+        } else {
+            refusal
+        }
+    }
 }
 
 impl CappedBody {
-    /// Boxes a request's body; caps it if its size is not known. The flag tells whether it was too large.
-    pub(crate) fn boxed(body: Incoming) -> (WasiBody, Option<Arc<AtomicBool>>) {
-        if body.size_hint().upper().is_some() {
-            return (body.map_err(Error::Hyper).boxed_unsync(), None);
-        }
-        let over = Arc::new(AtomicBool::new(false));
-        let capped = Self {
-            inner: body,
+    /// Caps the body of a request, unless its size is known.
+    pub(crate) fn of(request: Request<Incoming>) -> (Request<Self>, Option<TooLarge>) {
+        let known = request.body().size_hint().upper().is_some();
+        let over = (!known).then(TooLarge::default);
+        let request = request.map(|inner| Self {
+            inner,
             left: HTTP_BODY_BYTES_MAX,
-            over: Arc::clone(&over),
-        };
-        (capped.boxed_unsync(), Some(over))
+            over: over.clone(),
+        });
+        (request, over)
     }
 }
 
@@ -148,6 +162,9 @@ impl Body for CappedBody {
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,
         };
+        let Some(over) = &self.over else {
+            return Poll::Ready(Some(frame));
+        };
         let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         match self.left.checked_sub(bytes) {
             Some(left) => {
@@ -155,7 +172,7 @@ impl Body for CappedBody {
                 Poll::Ready(Some(frame))
             }
             None => {
-                self.over.store(true, Ordering::Relaxed);
+                over.0.store(true, Ordering::Relaxed);
                 Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)))))
             }
         }

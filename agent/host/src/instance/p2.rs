@@ -4,7 +4,7 @@
 //! one of its own only if it goes on after its response is under way.
 
 use crate::instance::GuestBody;
-use crate::instance::body::{CappedBody, Run};
+use crate::instance::body::{CappedBody, Run, TooLarge};
 use crate::instance::component::{Handler, PreparedComponent};
 use crate::limits::Permit;
 use heddle_capability::{Ctx, Level};
@@ -96,10 +96,8 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Reply<GuestBody>>, Refusal> {
     let deadline = Instant::now() + component.maker.time;
-    let (parts, body) = request.into_parts();
-    let (body, over) = CappedBody::boxed(body);
+    let (request, too_large) = CappedBody::of(request);
     let (send_head, mut head) = oneshot::channel();
-    let request = Request::from_parts(parts, body);
     let mut run: Run = Box::pin(call(Arc::clone(component), permit, request, send_head, deadline));
     // The guest runs in this very task, so after each of its turns it is enough to look whether there is a response.
     let first = poll_fn(|cx| match run.as_mut().poll(cx) {
@@ -131,9 +129,7 @@ pub(crate) async fn serve(
         },
         Ok(First::Ended(Err(refusal))) | Err(refusal) => Err(refusal),
     };
-    // A guest that fails over a body that is too large is not the one to blame.
-    let too_large = over.is_some_and(|over| over.load(Ordering::Relaxed));
-    answered.map_err(|refusal| if too_large { Refusal::BodyTooLarge } else { refusal })
+    answered.map_err(|refusal| TooLarge::or(too_large.as_ref(), refusal))
 }
 
 fn guest_error(component: &PreparedComponent, code: &ErrorCode) -> Refusal {
@@ -148,7 +144,7 @@ fn guest_error(component: &PreparedComponent, code: &ErrorCode) -> Refusal {
 async fn call(
     component: Arc<PreparedComponent>,
     _permit: Permit,
-    request: Request<WasiBody>,
+    request: Request<CappedBody>,
     head: oneshot::Sender<Head>,
     deadline: Instant,
 ) -> Result<(), Refusal> {

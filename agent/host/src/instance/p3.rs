@@ -4,17 +4,17 @@
 //! one, whether it takes another call, and when it has had its time.
 
 use crate::instance::GuestBody;
-use crate::instance::body::CappedBody;
+use crate::instance::body::{CappedBody, TooLarge};
 use crate::instance::component::{Maker, PreparedComponent};
 use crate::limits::Permit;
 use heddle_capability::{Ctx, Level};
 use heddle_capability_http::{Refusal, Reply};
 use heddle_protocol::host_spec::Instances;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -53,9 +53,8 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Reply<GuestBody>>, Refusal> {
     let deadline = Instant::now() + component.maker.time;
-    let (parts, body) = request.into_parts();
-    let (body, over) = CappedBody::boxed(body);
-    let answered = handler.handle(deadline, Request::from_parts(parts, body));
+    let (request, too_large) = CappedBody::of(request);
+    let answered = handler.handle(deadline, request.map(BodyExt::boxed_unsync));
     // The worker may not get to its own clock while a guest computes.
     let answered = tokio::time::timeout_at((deadline + GRACE).into(), answered).await;
     let refusal = match answered {
@@ -68,8 +67,7 @@ pub(crate) async fn serve(
             Refusal::TimeLimit
         }
     };
-    let too_large = over.is_some_and(|over| over.load(Ordering::Relaxed));
-    Err(if too_large { Refusal::BodyTooLarge } else { refusal })
+    Err(TooLarge::or(too_large.as_ref(), refusal))
 }
 
 fn refusal(component: &PreparedComponent, error: &wasmtime::Error) -> Refusal {

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use heddle_agent_core::{Identity, Sender};
+use heddle_protocol::api;
 use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet};
 use heddle_protocol::api::logs::Logs;
-use heddle_protocol::api::{self, Response};
 use heddle_protocol::defaults::CHUNKED_BYTES_MAX;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
-use heddle_protocol::host_report::{Heartbeat, Hello, HostReport, SpecAnswer, SpecRefusal};
+use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal};
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{self, HostVerb, Subject};
 use heddle_wire::chunk::{Received, Receiver};
@@ -358,9 +358,12 @@ async fn say_hello(link: &Link, subject: &str, payload: Bytes, hurry: &Notify) -
     let mut pause = HELLO_PAUSES.0;
     while link.state.borrow().up {
         match heddle_wire::chunk::request(&link.client, subject, payload.clone(), HELLO_TIMEOUT).await {
-            Ok(reply) => match refusal(&reply.payload) {
-                None => return true,
-                Some(error) => tracing::warn!(next = %error.next, "the scheduler does not admit this host: {error}"),
+            Ok(reply) => match serde_json::from_slice::<HelloAnswer>(&reply.payload) {
+                Ok(HelloAnswer::Welcome { .. }) => return true,
+                Ok(HelloAnswer::Refused { reason, next }) => {
+                    tracing::warn!(%reason, %next, "the scheduler does not admit this host");
+                }
+                Err(e) => tracing::warn!(error = %e, "the answer to the hello cannot be read"),
             },
             Err(e) => tracing::debug!(error = %e, "the hello has no answer yet"),
         }
@@ -375,10 +378,4 @@ async fn say_hello(link: &Link, subject: &str, payload: Bytes, hurry: &Notify) -
         pause = (pause * 2).min(HELLO_PAUSES.1);
     }
     false
-}
-
-fn refusal(payload: &[u8]) -> Option<api::ApiError> {
-    api::split::<Response>("response", payload)
-        .ok()
-        .and_then(|(response, _)| response.error)
 }

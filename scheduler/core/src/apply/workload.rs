@@ -4,6 +4,7 @@ use super::bind::Binder;
 use super::changes::{Changes, bad_name, internal, object_id, template_digest};
 use super::nearest::{list, nearest};
 use super::{CONCURRENCY_UNSUPPORTED, CONFIG_UNKNOWN, IMAGE_UNRESOLVED, ResolvedDocument, platform, route};
+use crate::workload_status::units_of;
 use crate::world::World;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::Change;
@@ -391,11 +392,7 @@ fn first_generation(world: &World, id: &WorkloadId) -> Generation {
         .into_iter()
         .flat_map(|p| &p.sets)
         .map(|set| set.generation);
-    let reported = world
-        .observed
-        .values()
-        .flat_map(|o| o.units.keys())
-        .filter(|u| u.workload == *id);
+    let reported = units_of(world, id).map(|(_, unit)| unit);
     placed
         .chain(reported.map(|u| u.generation))
         .max()

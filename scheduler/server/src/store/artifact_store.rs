@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_nats::jetstream::object_store::{self, GetErrorKind, InfoErrorKind, ObjectStore};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use heddle_protocol::digest::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
@@ -23,48 +24,11 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// One chunk that takes longer than this means that the server is gone.
 const CHUNK_WITHIN: Duration = Duration::from_secs(15);
 
-/// `sha256:` and 64 hexadecimal digits: the name of an artifact.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ArtifactDigest(String);
-
-impl ArtifactDigest {
-    /// The digest of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self::from_hash(Sha256::digest(bytes).into())
-    }
-
-    /// Reads the text form.
-    pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let digits = text.strip_prefix("sha256:").unwrap_or_default();
-        match digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(StoreError::Invalid(format!(
-                "{text:?} is no artifact digest (it looks like sha256: and 64 hexadecimal digits)"
-            ))),
-        }
-    }
-
-    /// The text form.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn from_hash(hash: [u8; 32]) -> Self {
-        Self(format!("sha256:{}", hex::encode(hash)))
-    }
-}
-
-impl fmt::Display for ArtifactDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// One stored artifact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArtifactInfo {
     /// Its name.
-    pub digest: ArtifactDigest,
+    pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
 }
@@ -79,7 +43,7 @@ enum Backing {
         bucket: Box<ObjectStore>,
         answer_within: Duration,
     },
-    Memory(Arc<Mutex<BTreeMap<ArtifactDigest, Bytes>>>),
+    Memory(Arc<Mutex<BTreeMap<Digest, Bytes>>>),
 }
 
 impl fmt::Debug for ArtifactStore {
@@ -123,19 +87,20 @@ impl ArtifactStore {
     }
 
     /// Stores bytes under their digest; storing the same bytes again changes nothing.
-    pub async fn put(&self, bytes: Bytes) -> Result<ArtifactDigest, StoreError> {
-        let digest = ArtifactDigest::of(&bytes);
+    pub async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
+        let digest = Digest::of(&bytes);
+        let name = digest.to_string();
         if self.size_of(&digest).await? == Some(bytes.len() as u64) {
             return Ok(digest);
         }
         match &self.0 {
-            Backing::Memory(artifacts) => drop(lock(artifacts).insert(digest.clone(), bytes)),
+            Backing::Memory(artifacts) => drop(lock(artifacts).insert(digest, bytes)),
             Backing::JetStream { bucket, answer_within } => {
                 let doing = || format!("store artifact {digest}");
                 // Some time for each MiB, since a slow disk syncs every chunk.
                 let within = *answer_within * (2 + (bytes.len() >> 20) as u32);
                 let mut source = bytes.as_ref();
-                match timeout(within, bucket.put(digest.as_str(), &mut source)).await {
+                match timeout(within, bucket.put(name.as_str(), &mut source)).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => return Err(StoreError::unavailable(doing(), error)),
                     Err(elapsed) => return Err(StoreError::unavailable(doing(), elapsed)),
@@ -146,10 +111,10 @@ impl ArtifactStore {
     }
 
     /// The size of an artifact, if it is there.
-    pub async fn size_of(&self, digest: &ArtifactDigest) -> Result<Option<u64>, StoreError> {
+    pub async fn size_of(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         match &self.0 {
             Backing::Memory(artifacts) => Ok(lock(artifacts).get(digest).map(|bytes| bytes.len() as u64)),
-            Backing::JetStream { bucket, .. } => match bucket.info(digest.as_str()).await {
+            Backing::JetStream { bucket, .. } => match bucket.info(&digest.to_string()).await {
                 Ok(info) if info.deleted => Ok(None),
                 Ok(info) => Ok(Some(info.size as u64)),
                 Err(error) if error.kind() == InfoErrorKind::NotFound => Ok(None),
@@ -159,20 +124,20 @@ impl ArtifactStore {
     }
 
     /// Starts to read an artifact. `None` if it is not there.
-    pub async fn get(&self, digest: &ArtifactDigest) -> Result<Option<ArtifactReader>, StoreError> {
+    pub async fn get(&self, digest: &Digest) -> Result<Option<ArtifactReader>, StoreError> {
         let source = match &self.0 {
             Backing::Memory(artifacts) => match lock(artifacts).get(digest) {
                 Some(bytes) => Source::Memory(bytes.clone()),
                 None => return Ok(None),
             },
-            Backing::JetStream { bucket, .. } => match bucket.get(digest.as_str()).await {
+            Backing::JetStream { bucket, .. } => match bucket.get(&digest.to_string()).await {
                 Ok(object) => Source::JetStream(Box::new(object)),
                 Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(StoreError::unavailable(format!("read artifact {digest}"), error)),
             },
         };
         Ok(Some(ArtifactReader {
-            digest: digest.clone(),
+            digest: *digest,
             source,
             sum: Sha256::new(),
             ended: false,
@@ -180,7 +145,7 @@ impl ArtifactStore {
     }
 
     /// Reads a whole artifact of at most `bytes_max` bytes, verified.
-    pub async fn read(&self, digest: &ArtifactDigest, bytes_max: usize) -> Result<Option<Bytes>, StoreError> {
+    pub async fn read(&self, digest: &Digest, bytes_max: usize) -> Result<Option<Bytes>, StoreError> {
         let Some(mut reader) = self.get(digest).await? else {
             return Ok(None);
         };
@@ -202,8 +167,8 @@ impl ArtifactStore {
         match &self.0 {
             Backing::Memory(artifacts) => {
                 let artifacts = lock(artifacts);
-                let info = |(digest, bytes): (&ArtifactDigest, &Bytes)| ArtifactInfo {
-                    digest: digest.clone(),
+                let info = |(digest, bytes): (&Digest, &Bytes)| ArtifactInfo {
+                    digest: *digest,
                     size: bytes.len() as u64,
                 };
                 infos.extend(artifacts.iter().map(info));
@@ -217,7 +182,7 @@ impl ArtifactStore {
                         .map_err(|error| failed(error.into()))?;
                     let Some(object) = next else { break };
                     let object = object.map_err(|error| failed(error.into()))?;
-                    if let Ok(digest) = ArtifactDigest::parse(&object.name) {
+                    if let Ok(digest) = object.name.parse::<Digest>() {
                         infos.push(ArtifactInfo {
                             digest,
                             size: object.size as u64,
@@ -231,12 +196,12 @@ impl ArtifactStore {
     }
 
     /// Deletes an artifact; one that is not there is no error.
-    pub async fn delete(&self, digest: &ArtifactDigest) -> Result<(), StoreError> {
+    pub async fn delete(&self, digest: &Digest) -> Result<(), StoreError> {
         match &self.0 {
             Backing::Memory(artifacts) => drop(lock(artifacts).remove(digest)),
             Backing::JetStream { bucket, .. } => {
                 if self.size_of(digest).await?.is_some() {
-                    let deleted = bucket.delete(digest.as_str()).await;
+                    let deleted = bucket.delete(&digest.to_string()).await;
                     deleted.map_err(|error| StoreError::unavailable(format!("delete artifact {digest}"), error))?;
                 }
             }
@@ -246,13 +211,13 @@ impl ArtifactStore {
 }
 
 /// An insertion is one step, so a panic elsewhere leaves the map whole.
-fn lock(artifacts: &Mutex<BTreeMap<ArtifactDigest, Bytes>>) -> MutexGuard<'_, BTreeMap<ArtifactDigest, Bytes>> {
+fn lock(artifacts: &Mutex<BTreeMap<Digest, Bytes>>) -> MutexGuard<'_, BTreeMap<Digest, Bytes>> {
     artifacts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An artifact being read, chunk by chunk.
 pub struct ArtifactReader {
-    digest: ArtifactDigest,
+    digest: Digest,
     source: Source,
     sum: Sha256,
     ended: bool,
@@ -290,27 +255,13 @@ impl ArtifactReader {
             return Ok(Some(chunk));
         }
         self.ended = true;
-        let found = ArtifactDigest::from_hash(std::mem::take(&mut self.sum).finalize().into());
+        let found = Digest::from_bytes(std::mem::take(&mut self.sum).finalize().into());
         match found == self.digest {
             true => Ok(None),
             false => Err(StoreError::corrupt(
                 format!("artifact {}", self.digest),
                 format!("its bytes have {found}"),
             )),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_digests_in_their_one_form_are_read() {
-        let digest = ArtifactDigest::of(b"x");
-        assert_eq!(ArtifactDigest::parse(digest.as_str()).unwrap(), digest);
-        for text in ["", "sha256:", "sha256:00", &digest.as_str().to_uppercase(), "md5:00"] {
-            assert!(ArtifactDigest::parse(text).is_err(), "{text:?} was taken");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Cases about artifacts.
 
 use bytes::Bytes;
-use heddle_scheduler::store::{ArtifactDigest, StoreError};
+use heddle_protocol::digest::Digest;
+use heddle_scheduler::store::StoreError;
 
 use crate::bed::Bed;
 
@@ -11,7 +12,7 @@ pub async fn artifacts_come_back_by_digest_in_chunks(bed: Bed) {
     let mut digests = Vec::new();
     for bytes in [Bytes::new(), Bytes::from_static(b"small"), large.clone()] {
         let digest = artifacts.put(bytes.clone()).await.unwrap();
-        assert_eq!(digest, ArtifactDigest::of(&bytes));
+        assert_eq!(digest, Digest::of(&bytes));
         assert_eq!(artifacts.put(bytes.clone()).await.unwrap(), digest);
         assert_eq!(artifacts.read(&digest, 4_000_000).await.unwrap(), Some(bytes.clone()));
         assert_eq!(artifacts.size_of(&digest).await.unwrap(), Some(bytes.len() as u64));
@@ -39,7 +40,7 @@ pub async fn artifacts_come_back_by_digest_in_chunks(bed: Bed) {
 
 pub async fn an_unknown_artifact_is_none_and_a_deleted_one_is_gone(bed: Bed) {
     let artifacts = bed.artifacts().await;
-    let unknown = ArtifactDigest::of(b"unknown");
+    let unknown = Digest::of(b"unknown");
     assert_eq!(artifacts.read(&unknown, 10).await.unwrap(), None);
     artifacts.delete(&unknown).await.unwrap();
     let digest = artifacts.put(Bytes::from_static(b"there")).await.unwrap();

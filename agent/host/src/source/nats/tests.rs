@@ -1,6 +1,7 @@
 //! The NATS source against a real nats-server, with this test in the scheduler's place.
 
 use super::*;
+use heddle_protocol::api::Response;
 use heddle_protocol::api::logs::LogLines;
 use heddle_protocol::host_report::{Accepted, Capacity, Engine};
 use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
@@ -165,19 +166,27 @@ async fn a_hello_is_signed_and_said_again_until_the_scheduler_answers() {
     assert_eq!(key, host_key.public());
     assert_eq!(serde_json::from_slice::<Hello>(&payload).unwrap(), hello());
     // A refusal is not an answer that ends the matter.
-    let error = api::ApiError::new(api::ErrorCode::Forbidden, "no such host", "join with a token");
-    let refused = Response {
-        v: api::VERSION,
-        ok: None,
-        error: Some(error),
+    let refused = HelloAnswer::Refused {
+        reason: "no such host".into(),
+        next: "join with a token".into(),
     };
     scheduler
         .publish(message.reply.unwrap(), serde_json::to_vec(&refused).unwrap().into())
         .await
         .unwrap();
+    // Nor is one that makes no sense.
     let again = timeout(PATIENCE, hellos.next()).await.unwrap().unwrap();
     scheduler
-        .publish(again.reply.unwrap(), Bytes::from_static(b"{\"v\":1,\"ok\":{}}"))
+        .publish(again.reply.unwrap(), Bytes::from_static(b"{}"))
+        .await
+        .unwrap();
+    let again = timeout(PATIENCE, hellos.next()).await.unwrap().unwrap();
+    let welcome = HelloAnswer::Welcome {
+        scheduler: "s-1".into(),
+        epoch: 1,
+    };
+    scheduler
+        .publish(again.reply.unwrap(), serde_json::to_vec(&welcome).unwrap().into())
         .await
         .unwrap();
     next(&mut started, "hello answered", |e| {
