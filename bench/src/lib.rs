@@ -1,3 +1,70 @@
-//! The benchmarks: one JSON object on stdout each.
+//! The benchmarks: what a figure is made of, and how it is printed.
+//!
+//! In: the name of a benchmark. Out: one JSON object with the machine it ran on, its parameters and its metrics, as
+//! `cargo xtask bench NAME --json` prints it. Progress goes to stderr.
 
+pub mod deploy;
+pub mod failover;
 pub mod http;
+pub mod machine;
+pub mod stats;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bench {
+    /// How long an apply takes until what it wants runs: one workload, a hundred, a thousand
+    Deploy,
+    /// How long a replica is away when its host's agent is killed, or told to stop
+    Failover,
+    /// Requests per second and latency through the shared listener, beside plain hyper and bare wasmtime
+    Http,
+}
+
+/// What a benchmark found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// What was chosen.
+    pub params: Value,
+    /// What was measured: each a number, or percentiles. The unit ends the name.
+    pub metrics: Value,
+}
+
+/// A benchmark's whole output.
+#[derive(Debug, Clone, Serialize)]
+pub struct Output {
+    /// Its name.
+    pub bench: String,
+    /// The commit that was measured.
+    pub commit: String,
+    /// Where.
+    pub machine: machine::Machine,
+    /// What was chosen, and what was measured.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+impl Bench {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// Runs it; `quick` is a shortened form whose figures are only good for seeing that it works.
+    pub async fn run(self, quick: bool) -> Result<Output> {
+        // What the machine does before the benchmark loads it.
+        let machine = machine::Machine::look()?;
+        let figures = match self {
+            Bench::Deploy => deploy::run(quick).await?,
+            Bench::Failover => failover::run(quick).await?,
+            Bench::Http => {
+                let found = http::run(quick).await?;
+                Figures { params: found["params"].clone(), metrics: found["metrics"].clone() }
+            }
+        };
+        Ok(Output { bench: self.name(), commit: machine::commit(), machine, figures })
+    }
+}

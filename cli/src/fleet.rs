@@ -26,22 +26,22 @@ const PATIENCE: &str = "10s";
 #[command(next_help_heading = "Which fleet")]
 pub struct FleetArgs {
     /// The URL of NATS [env: HEDDLE_NATS]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub nats: Option<String>,
     /// The realm [env: HEDDLE_REALM]
-    #[arg(long, value_name = "NAME", value_parser = Realm::parse)]
+    #[arg(long, global = true, value_name = "NAME", value_parser = Realm::parse)]
     pub realm: Option<Realm>,
     /// A NATS credentials file [env: HEDDLE_CREDS]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub creds: Option<PathBuf>,
     /// A file with the seed of the key that signs requests [env: HEDDLE_KEY]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// The context to use [env: HEDDLE_CONTEXT]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
     /// How long to go on asking a scheduler that does not answer
-    #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = PATIENCE, value_parser = duration)]
     pub patience: Duration,
 }
 
@@ -63,7 +63,8 @@ impl FleetArgs {
     /// Which fleet is meant.
     pub fn target(&self, namespace: &NamespaceArgs) -> Result<Target, Failure> {
         let env = &context::process_env;
-        let contexts = Contexts::load(&context::file(env)?)?;
+        // Without a place for contexts there are none; flags and the environment still say enough.
+        let contexts = context::file(env).map_or_else(|_| Ok(Contexts::default()), |path| Contexts::load(&path))?;
         let values = Context {
             nats: self.nats.clone(),
             realm: self.realm.clone(),

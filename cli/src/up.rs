@@ -139,7 +139,10 @@ async fn session(
     if args.once {
         return Ok(());
     }
-    keep_context(args, &local, output)?;
+    if let Err(failure) = keep_context(args, &local, output) {
+        // The fleet runs all the same, and can be named with --nats and --key.
+        output.say(format!("note: {}; this fleet is {}", failure.message, local.nats_url()));
+    }
     output.say(format!(
         "logs are in {}; Ctrl-C stops the fleet, and `heddle up --data {}` starts it again",
         data.logs().display(),

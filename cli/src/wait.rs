@@ -126,11 +126,11 @@ fn timed_out(last: Option<&Waited>, silence: Option<String>, all: usize, timeout
         );
     };
     let first = waited.missing.first().map(|status| {
-        let (progress, why) = (status::progress(status), status::why(status));
+        let why = status::why(status);
         if why.is_empty() {
-            progress
+            status::progress(status)
         } else {
-            format!("{progress}: {why}")
+            format!("{}: {why}", status::ready(status))
         }
     });
     let reasons = view::printable(&first.unwrap_or_else(|| "the scheduler does not say why".to_owned()));

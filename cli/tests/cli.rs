@@ -198,6 +198,11 @@ fn a_fleet_that_does_not_answer_has_an_exit_code_and_a_next_step() {
         );
         assert!(ran.out.is_empty());
     }
+    assert_eq!(
+        desk.heddle(&["hosts", "drain", "host-1", "--nats", &nats]).exit,
+        6,
+        "flags may follow the last word"
+    );
     let json = desk.heddle(&["status", "--nats", &nats, "--json"]).json();
     assert_eq!(json["error"]["exit"], 6);
 }
@@ -339,6 +344,7 @@ fn roles_need_to_be_told_what_they_serve() {
     for args in [
         vec!["scheduler"],
         vec!["agent", "--realm", "local"],
+        vec!["agent", "--realm", "local", "--data", "d"],
         vec!["agent", "--realm", "Local", "--data", "d"],
     ] {
         let ran = desk.heddle(&args);

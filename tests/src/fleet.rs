@@ -37,6 +37,7 @@ pub struct FleetOptions {
     hosts: usize,
     labels: BTreeMap<usize, Vec<String>>,
     dev: bool,
+    memory: String,
     signer: Option<Arc<SigningKey>>,
     scheduler_flags: Vec<String>,
     agent_flags: Vec<String>,
@@ -49,6 +50,7 @@ impl FleetOptions {
             hosts,
             labels: BTreeMap::new(),
             dev: true,
+            memory: "2Gi".to_owned(),
             signer: None,
             scheduler_flags: Vec::new(),
             agent_flags: Vec::new(),
@@ -64,6 +66,12 @@ impl FleetOptions {
     /// As in production: hosts join with tokens, and NATS must be durable.
     pub fn strict(mut self) -> Self {
         self.dev = false;
+        self
+    }
+
+    /// What each host has to give in memory, such as `64Gi`; 2 GiB unless said otherwise.
+    pub fn memory(mut self, size: &str) -> Self {
+        size.clone_into(&mut self.memory);
         self
     }
 
@@ -110,6 +118,7 @@ pub struct Fleet {
     client: Client,
     realm_key: SigningKey,
     agent_flags: Vec<String>,
+    memory: String,
     folder: TempDir,
 }
 
@@ -132,6 +141,7 @@ impl Fleet {
             client: connected?,
             realm_key,
             agent_flags: options.agent_flags.clone(),
+            memory: options.memory.clone(),
             folder,
         };
         let started = fleet.start_agents(options).await;
@@ -170,7 +180,7 @@ impl Fleet {
             log: self.folder.path().join(format!("{host}.log")),
         };
         recipe.pair("--realm", REALM).pair("--nats", self.nats.url()).pair("--id", host).pair("--data", &data);
-        recipe.pair("--realm-public-key", self.realm_key.public()).pair("--memory", "2Gi");
+        recipe.pair("--realm-public-key", self.realm_key.public()).pair("--memory", &self.memory);
         recipe.pair("--bind", format!("web={web}")).pair("--http", health.to_string());
         for label in labels {
             recipe.pair("--label", label);

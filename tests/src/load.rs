@@ -20,7 +20,7 @@ pub struct LoadOptions {
     /// The paths.
     pub paths: Vec<String>,
     /// Whether a request that one host does not answer with 200 goes to the others, as a proxy does it. Then it only
-    /// fails when no host answers it.
+    /// fails when no host answers it: the first ones are asked twice, because work may move to them meanwhile.
     pub fail_over: bool,
     /// Requests at the same time.
     pub workers: usize,
@@ -164,7 +164,7 @@ async fn ask_on(
 type Answered = std::result::Result<(SocketAddr, String), String>;
 
 async fn ask(addresses: &[SocketAddr], first: usize, path: &str, fail_over: bool) -> Answered {
-    let tries = if fail_over { addresses.len() } else { 1 };
+    let tries = if fail_over { addresses.len() * 2 } else { 1 };
     let mut why = Vec::new();
     for i in 0..tries {
         let address = addresses[(first + i) % addresses.len()];

@@ -81,7 +81,10 @@ fn prepare(workspace: &Workspace, choice: &Choice) -> Result<Environment> {
         ("HEDDLE_NATS_SERVER", nats::ensure()?),
         ("HEDDLE_GUESTS", guests::ensure(workspace)?),
     ];
-    if choice.needs_heddle() {
+    if choice.packages.is_empty() {
+        workspace.build_all()?;
+        environment.push(("HEDDLE_BIN", workspace.binary(Profile::Dev, "heddle")));
+    } else if choice.needs_heddle() {
         environment.push(("HEDDLE_BIN", workspace.build(Profile::Dev, &["heddle"])?.remove(0)));
     }
     Ok(Environment(environment))

@@ -72,11 +72,22 @@ impl Workspace {
             command.args(["--package", binary, "--bin", binary]);
         }
         run(&mut command)?;
-        let folder = self.target.join(profile.folder());
-        Ok(binaries
-            .iter()
-            .map(|binary| folder.join(format!("{binary}{}", std::env::consts::EXE_SUFFIX)))
-            .collect())
+        Ok(binaries.iter().map(|binary| self.binary(profile, binary)).collect())
+    }
+
+    /// Builds everything there is, tests included, with one set of dependencies' features: cargo chooses those by what is
+    /// built together, and what is built in two choices is compiled twice.
+    ///
+    /// # Errors
+    /// When cargo fails; it has said why on stderr.
+    pub fn build_all(&self) -> Result<()> {
+        say("building everything, tests included (dev profile)");
+        run(cargo().current_dir(&self.root).args(["build", "--workspace", "--all-targets"]))
+    }
+
+    /// Where cargo puts a program.
+    pub fn binary(&self, profile: Profile, name: &str) -> PathBuf {
+        self.target.join(profile.folder()).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod ticker;
 
 use crate::engine::config::{PoolSize, engine_config};
+use crate::limits::IdleRoom;
 use heddle_capability::{Ctx, MemoryBudget, base_linker};
 use heddle_protocol::defaults::ARTIFACT_BYTES_MAX;
 use heddle_protocol::host_spec::Wasi;
@@ -32,6 +33,7 @@ struct Shared {
     fallback: Option<String>,
     instance_memory_max: Option<u64>,
     budget: Arc<MemoryBudget>,
+    idle: Arc<IdleRoom>,
 }
 
 struct OneEngine {
@@ -99,6 +101,8 @@ impl Engines {
         ticker::start([&p2.engine, &p3.engine]);
         let instance_memory_max = (allocator == Allocator::Pooling).then_some(options.instance_memory_max);
         let budget = Arc::new(MemoryBudget::new(options.memory_bytes));
+        // Half of the pool stays free for instances that work.
+        let idle = Arc::new(IdleRoom::new(options.instances / 2));
         Ok(Self {
             shared: Arc::new(Shared {
                 p2,
@@ -107,6 +111,7 @@ impl Engines {
                 fallback,
                 instance_memory_max,
                 budget,
+                idle,
             }),
         })
     }
@@ -168,6 +173,10 @@ impl Engines {
 
     pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
         &self.shared.budget
+    }
+
+    pub(crate) fn idle(&self) -> &Arc<IdleRoom> {
+        &self.shared.idle
     }
 
     /// The engine itself, for those who run components their own way.

@@ -1,4 +1,4 @@
-//! How many calls a unit takes at the same time, and when its last one has ended.
+//! How many calls a unit takes at the same time, when its last one has ended, and how many instances a host keeps idle.
 //!
 //! In: calls that begin and end. Out: permits, and the end of draining. A call that finds no permit is refused at once:
 //! a queue would only hide the overload from the balancer in front.
@@ -86,6 +86,41 @@ impl Drop for Permit {
     }
 }
 
+/// Room for instances that wait for their next call, over all units of a host. They take slots that others may need, so
+/// there is a bound for all of them together.
+#[derive(Debug)]
+pub struct IdleRoom {
+    max: u32,
+    taken: AtomicU32,
+}
+
+/// The place of one idle instance.
+#[derive(Debug)]
+pub struct IdlePlace(Arc<IdleRoom>);
+
+impl IdleRoom {
+    /// Room for that many.
+    pub fn new(max: u32) -> Self {
+        Self {
+            max,
+            taken: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes a place, if there is one.
+    pub fn take(self: &Arc<Self>) -> Option<IdlePlace> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        let place = IdlePlace(Arc::clone(self));
+        (before < self.max).then_some(place)
+    }
+}
+
+impl Drop for IdlePlace {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +135,15 @@ mod tests {
         let seventh = admission.admit().unwrap();
         drop((permits, seventh));
         assert_eq!(admission.in_flight(), 0);
+    }
+
+    #[test]
+    fn idle_instances_have_so_much_room_and_no_more() {
+        let room = Arc::new(IdleRoom::new(2));
+        let (one, _two) = (room.take().unwrap(), room.take().unwrap());
+        assert!(room.take().is_none());
+        drop(one);
+        assert!(room.take().is_some());
     }
 
     #[tokio::test]

@@ -23,10 +23,10 @@ pub struct AgentArgs {
     /// Its host's id; the machine's name when left out
     #[arg(long, value_name = "ID", value_parser = HostId::parse)]
     id: Option<HostId>,
-    /// The URL of NATS
-    #[arg(long, value_name = "URL", required_unless_present = "spec")]
+    /// The URL of NATS [env: HEDDLE_NATS]
+    #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// A NATS credentials file
+    /// A NATS credentials file [env: HEDDLE_CREDS]
     #[arg(long, value_name = "FILE")]
     nats_creds: Option<PathBuf>,
     /// Run what this file (or the spec.json of this folder) says, without NATS and without a scheduler
@@ -99,11 +99,14 @@ fn bind(text: &str) -> Result<(CapabilityName, SocketAddr), String> {
 
 impl AgentArgs {
     fn options(self) -> Result<AgentOptions, Failure> {
-        let source = match (self.spec, self.nats) {
-            (Some(file), _) => SourceOptions::File(file),
-            (None, url) => SourceOptions::Nats {
-                url: url.unwrap_or_else(|| crate::context::NATS_FALLBACK.to_owned()),
-                // The variable is meant for NATS; a spec from a file has no use for it.
+        // The variables are read here and not by clap: they are meant for NATS, and a spec from a file has no use for it.
+        let source = match self.spec {
+            Some(file) => SourceOptions::File(file),
+            None => SourceOptions::Nats {
+                url: self.nats.or_else(|| process_env("HEDDLE_NATS")).ok_or_else(|| {
+                    let next = "name NATS with --nats URL or HEDDLE_NATS, or a file with --spec FILE";
+                    Failure::new(Exit::Usage, "failed to find a source of specs: none was named", next)
+                })?,
                 credentials: self
                     .nats_creds
                     .or_else(|| process_env("HEDDLE_CREDS").map(PathBuf::from)),

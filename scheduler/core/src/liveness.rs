@@ -153,7 +153,10 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
         // Hosts half way to being lost count along: in a partition they follow within one heartbeat, and by then work
         // would have been moved already.
         if half_way(host) {
-            silences.entry(zone).or_default().push((silence_began(world, host), host.clone()));
+            silences
+                .entry(zone)
+                .or_default()
+                .push((silence_began(world, host), host.clone()));
         }
     }
     sizes.insert(None, verdicts.len());

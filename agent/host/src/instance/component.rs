@@ -5,7 +5,7 @@
 use crate::instance::GuestBody;
 use crate::instance::p2::{self, P2};
 use crate::instance::p3;
-use crate::limits::Admission;
+use crate::limits::{Admission, IdleRoom};
 use heddle_capability::{Ctx, Level, Log, MemoryBudget, MemoryMeter, TimeLimitReached};
 use heddle_capability_http::{Refusal, Reply};
 use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
@@ -39,6 +39,7 @@ pub(crate) enum Handler {
 pub(crate) struct Maker {
     pub(crate) engine: Engine,
     pub(crate) budget: Arc<MemoryBudget>,
+    pub(crate) idle: Arc<IdleRoom>,
     pub(crate) log: Arc<Log>,
     pub(crate) memory_bytes: u64,
     /// Wall time of one call.

@@ -6,7 +6,7 @@
 use crate::instance::GuestBody;
 use crate::instance::body::{CappedBody, Run, TooLarge};
 use crate::instance::component::{Handler, PreparedComponent};
-use crate::limits::Permit;
+use crate::limits::{IdlePlace, Permit};
 use heddle_capability::{Ctx, Level};
 use heddle_capability_http::{Refusal, Reply};
 use http::{Request, Response};
@@ -39,6 +39,7 @@ pub(crate) struct P2 {
 /// An instance between two calls.
 struct Idle {
     instance: Instance,
+    _place: IdlePlace,
     since: Instant,
 }
 
@@ -198,8 +199,12 @@ fn keep(component: &Arc<PreparedComponent>, handler: &P2, instance: Instance) {
         if idle.len() >= IDLE_MAX {
             return;
         }
+        let Some(place) = component.maker.idle.take() else {
+            return;
+        };
         idle.push(Idle {
             instance,
+            _place: place,
             since: Instant::now(),
         });
     }

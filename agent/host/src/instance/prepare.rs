@@ -169,6 +169,7 @@ fn maker(limits: &Limits, compiled: &CompiledComponent, log: &Arc<Log>) -> Maker
     Maker {
         engine: compiled.engines.engine(compiled.wasi).clone(),
         budget: Arc::clone(compiled.engines.budget()),
+        idle: Arc::clone(compiled.engines.idle()),
         log: Arc::clone(log),
         memory_bytes: limits.memory_bytes,
         time: Duration::from_millis(limits.time_ms),

@@ -1,0 +1,63 @@
+//! Each benchmark in its short form: it measures, and prints what it promises. Speed is not judged here.
+
+use serde_json::Value;
+use std::process::Command;
+
+/// Runs a benchmark and returns its one JSON object.
+fn quick(name: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench")).args([name, "--quick", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "stdout holds more than one line: {text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["bench"], name);
+    for field in ["cores", "cpu", "mem_gib", "load1", "fsync_ms"] {
+        assert!(!value["machine"][field].is_null(), "the machine's {field} is missing");
+    }
+    assert!(value["commit"].as_str().is_some_and(|commit| !commit.is_empty()));
+    assert!(value["params"].is_object());
+    value
+}
+
+/// Fails unless a metric is there and above zero: a number, or percentiles.
+fn above_zero(value: &Value, metrics: &[&str]) {
+    for name in metrics {
+        let metric = &value["metrics"][name];
+        let number = metric.as_f64().or_else(|| metric["p50"].as_f64());
+        assert!(number.is_some_and(|number| number > 0.0), "{name} is {metric}");
+        if metric.is_object() {
+            for part in ["p50", "p99", "max", "n"] {
+                assert!(metric[part].as_f64().is_some_and(|number| number > 0.0), "{name} lacks {part}: {metric}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_deploy_benchmark_prints_its_metrics() {
+    let names = ["apply_to_running_ms", "batch_100_ms", "batch_1000_ms", "commits_per_apply", "nats_messages_per_workload"];
+    above_zero(&quick("deploy"), &names);
+}
+
+#[test]
+fn the_failover_benchmark_prints_its_metrics() {
+    above_zero(&quick("failover"), &["kill_to_serving_ms", "sigterm_to_serving_ms"]);
+}
+
+#[test]
+fn the_http_benchmark_prints_its_metrics() {
+    let names = [
+        "rps_fresh_c1", "rps_fresh_c16", "rps_reuse_c1", "rps_reuse_c16", "rps_hyper_c16", "rps_wasmtime_c16",
+        "fresh_to_wasmtime_ratio", "p99_us_1_route", "p99_us_10000_routes",
+    ];
+    above_zero(&quick("http"), &names);
+}
+
+#[test]
+fn all_benchmarks_are_listed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench")).arg("--list").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for name in ["deploy", "failover", "http"] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not listed:\n{text}");
+    }
+}
