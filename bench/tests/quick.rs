@@ -1,5 +1,7 @@
 //! Each benchmark in its short form: it measures, and prints what it promises. Speed is not judged here.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use serde_json::Value;
 use std::process::Command;
 

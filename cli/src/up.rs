@@ -96,7 +96,7 @@ pub async fn run(args: UpArgs, output: &Output) -> Result<(), Failure> {
     let data = data::Data::open(&args.data)?;
     let mut family = Family::new();
     let done = tokio::select! {
-        done = session(&args, &data, (&examples, &images), &mut family, output) => done,
+        done = bring_up(&args, &data, (&examples, &images), &mut family, output) => done,
         () = signals.recv() => Ok(()),
     };
     if !family.is_empty() {
@@ -107,7 +107,7 @@ pub async fn run(args: UpArgs, output: &Output) -> Result<(), Failure> {
 }
 
 /// Everything between the first child and the order to stop.
-async fn session(
+async fn bring_up(
     args: &UpArgs,
     data: &data::Data,
     (examples, images): (&[Loaded], &Images),

@@ -1,6 +1,8 @@
 //! The house's rules, for all of its Rust files: small files that say what they are for, nothing left undone, and tests
 //! that wait for facts and not for time.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::path::{Path, PathBuf};
 
 /// Longer files have swallowed something that deserves a file of its own.

@@ -3,6 +3,8 @@
 //! In: what `cargo metadata` says of the workspace. Only what a build really links is looked at: not the tests'
 //! dependencies.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

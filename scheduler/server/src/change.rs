@@ -117,6 +117,8 @@ pub struct Batch {
     pub decided: Vec<Decided>,
     /// The changes that are not.
     pub refused: Vec<Refused>,
+    /// What the plan in it could not do.
+    pub report: PlanReport,
 }
 
 /// Decides the changes in their order, each on what the ones before it leave, and plans once for all of them.
@@ -147,12 +149,14 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
             .map(Bytes::from);
         batch.writes.insert(Key::Place(workload), value);
     }
-    let commit = world.head.n + 1;
+    drop_no_ops(world, &mut batch.writes);
+    // What is so already needs no commit: it is as of the newest one.
+    let commit = world.head.n + u64::from(!batch.writes.is_empty());
     for (asker, draft) in drafts {
         let answer = draft.finish(commit, &report);
         batch.decided.push(Decided { asker, answer });
     }
-    drop_no_ops(world, &mut batch.writes);
+    batch.report = report;
     batch
 }
 

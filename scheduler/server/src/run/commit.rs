@@ -102,6 +102,7 @@ impl Scheduler {
             self.refuse(asker, error);
         }
         if batch.writes.is_empty() {
+            self.world.note_plan(&batch.report);
             // Nothing to keep: whoever asked for what is so already is answered from this commit.
             for decided in std::mem::take(&mut batch.decided) {
                 self.tell(decided);
@@ -284,6 +285,7 @@ impl Scheduler {
             }
         }
         self.world.set_head(head);
+        self.world.note_plan(&batch.report);
         self.changed = true;
         self.keep.committed = true;
         if let Some(audit) = audit {

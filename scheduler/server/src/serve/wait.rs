@@ -5,6 +5,7 @@ use bytes::Bytes;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::status::Wait;
 use heddle_protocol::time::Mono;
+use heddle_scheduler_core::wait::first_missing;
 use heddle_scheduler_core::{World, waited};
 
 /// The longest one wait may take, in milliseconds; clients ask again.
@@ -21,6 +22,8 @@ struct Waiter {
     reply: async_nats::Subject,
     wait: Wait,
     until: Mono,
+    /// The first target that was not there at the last look: most looks need go no further.
+    missing: usize,
 }
 
 /// An answer, and whose it is.
@@ -38,6 +41,7 @@ impl Waiters {
             reply,
             wait,
             until: now.plus(ms),
+            missing: 0,
         });
     }
 
@@ -54,16 +58,21 @@ impl Waiters {
     /// Answers all whose time is over, and, if anything changed, all that have what they wait for.
     pub fn due(&mut self, world: &World, changed: bool, now: Mono) -> Vec<Answer> {
         let mut answers = Vec::new();
-        self.0.retain(|waiter| {
+        self.0.retain_mut(|waiter| {
+            let targets = &waiter.wait.targets;
             let over = now >= waiter.until;
             if !over && !changed {
                 return true;
             }
-            let waited = waited(world, &waiter.wait.targets, now);
-            if !over && !waited.done {
-                return true;
+            // One that was there may be gone again, so the list is gone through once more from its beginning.
+            let missing = first_missing(world, targets, waiter.missing, now);
+            if let Some(missing) = missing.or_else(|| first_missing(world, targets, 0, now)) {
+                waiter.missing = missing;
+                if !over {
+                    return true;
+                }
             }
-            answers.push((waiter.reply.clone(), plain(&waited)));
+            answers.push((waiter.reply.clone(), plain(&waited(world, targets, now))));
             false
         });
         answers
