@@ -32,8 +32,16 @@ struct Plan {
 impl Plan {
     fn of(quick: bool) -> Self {
         match quick {
-            true => Self { applies: 20, hundreds: 1, thousands: 1 },
-            false => Self { applies: 200, hundreds: 7, thousands: 5 },
+            true => Self {
+                applies: 20,
+                hundreds: 1,
+                thousands: 1,
+            },
+            false => Self {
+                applies: 200,
+                hundreds: 7,
+                thousands: 5,
+            },
         }
     }
 }
@@ -58,14 +66,18 @@ pub async fn run(quick: bool) -> Result<Figures> {
 
 async fn measure(fleet: &mut Fleet, plan: &Plan) -> Result<Figures> {
     // Every host compiles the component now, so that no measured apply waits for that.
-    fleet.apply_and_wait(&together([PLATFORM.to_owned(), hello("warm").replicas(HOSTS as u32).yaml()])).await?;
+    fleet
+        .apply_and_wait(&together([
+            PLATFORM.to_owned(),
+            hello("warm").replicas(HOSTS as u32).yaml(),
+        ]))
+        .await?;
     let singles = trials(fleet, 1, plan.applies).await?;
     let hundreds = trials(fleet, 100, plan.hundreds).await?;
     let thousands = trials(fleet, 1_000, plan.thousands).await?;
     let p = |costs: &[Cost]| percentiles(&costs.iter().map(|cost| cost.ms).collect::<Vec<_>>());
-    let mean = |costs: &[Cost], of: fn(&Cost) -> f64| {
-        round(costs.iter().map(of).sum::<f64>() / costs.len().max(1) as f64)
-    };
+    let mean =
+        |costs: &[Cost], of: fn(&Cost) -> f64| round(costs.iter().map(of).sum::<f64>() / costs.len().max(1) as f64);
     let (hundred, thousand) = (p(&hundreds), p(&thousands));
     Ok(Figures {
         params: json!({
@@ -107,7 +119,10 @@ async fn trials(fleet: &mut Fleet, workloads: usize, trials: usize) -> Result<Ve
 async fn apply(fleet: &mut Fleet, names: &[String]) -> Result<Cost> {
     let yaml = together(names.iter().map(|name| hello(name).yaml()));
     // Reading the manifest and asking whether the component is there belongs to whoever writes it.
-    let apply = Apply { documents: fleet.documents(&yaml).await?, at: None };
+    let apply = Apply {
+        documents: fleet.documents(&yaml).await?,
+        at: None,
+    };
     let targets = targets(names, Some(Generation(1)))?;
     let (commits, messages) = (fleet.info().await?.commit, messages(fleet).await?);
     let started = Instant::now();
@@ -115,7 +130,12 @@ async fn apply(fleet: &mut Fleet, names: &[String]) -> Result<Cost> {
     fleet.wait(targets, RUNS_WITHIN).await?;
     let took = started.elapsed();
     let (commits_after, messages_after) = (fleet.info().await?.commit, self::messages(fleet).await?);
-    ensure!(applied.objects.len() == names.len(), "{} of {} were applied", applied.objects.len(), names.len());
+    ensure!(
+        applied.objects.len() == names.len(),
+        "{} of {} were applied",
+        applied.objects.len(),
+        names.len()
+    );
     Ok(Cost {
         ms: ms(took),
         commits: commits_after.saturating_sub(commits) as f64,
@@ -124,17 +144,35 @@ async fn apply(fleet: &mut Fleet, names: &[String]) -> Result<Cost> {
 }
 
 async fn delete(fleet: &Fleet, names: &[String]) -> Result<()> {
-    let object = |name: &String| ObjectRef { kind: ObjectKind::Workload, name: format!("default/{name}") };
-    fleet.ask(&Delete { objects: names.iter().map(object).collect(), ignore_missing: false }).await?;
+    let object = |name: &String| ObjectRef {
+        kind: ObjectKind::Workload,
+        name: format!("default/{name}"),
+    };
+    fleet
+        .ask(&Delete {
+            objects: names.iter().map(object).collect(),
+            ignore_missing: false,
+        })
+        .await?;
     fleet.wait(targets(names, None)?, RUNS_WITHIN).await
 }
 
 fn targets(names: &[String], generation: Option<Generation>) -> Result<Vec<WaitTarget>> {
-    names.iter().map(|name| Ok(WaitTarget { workload: WorkloadId::parse(name)?, generation })).collect()
+    names
+        .iter()
+        .map(|name| {
+            Ok(WaitTarget {
+                workload: WorkloadId::parse(name)?,
+                generation,
+            })
+        })
+        .collect()
 }
 
 /// Messages that clients have sent to NATS so far: requests, answers, writes, acknowledgements, heartbeats.
 async fn messages(fleet: &mut Fleet) -> Result<f64> {
     let told: Value = fleet.nats().tell("/varz").await?;
-    told["in_msgs"].as_f64().context("nats-server does not tell its messages")
+    told["in_msgs"]
+        .as_f64()
+        .context("nats-server does not tell its messages")
 }

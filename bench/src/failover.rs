@@ -45,7 +45,12 @@ pub async fn run(quick: bool) -> Result<Figures> {
 
 async fn measure(fleet: &mut Fleet, trials: usize) -> Result<Figures> {
     // Once on every host, so that no trial waits for a compilation.
-    fleet.apply_and_wait(&together([PLATFORM.to_owned(), hello("web").replicas(HOSTS as u32).yaml()])).await?;
+    fleet
+        .apply_and_wait(&together([
+            PLATFORM.to_owned(),
+            hello("web").replicas(HOSTS as u32).yaml(),
+        ]))
+        .await?;
     fleet.apply_and_wait(&hello("web").replicas(1).yaml()).await?;
     let mut kills = Vec::with_capacity(trials);
     let mut terminations = Vec::with_capacity(trials);
@@ -78,7 +83,12 @@ async fn measure(fleet: &mut Fleet, trials: usize) -> Result<Figures> {
 
 /// Ends the agent that serves, and returns how long it took until another host served. Then brings the agent back.
 async fn away(fleet: &mut Fleet, end: End) -> Result<Duration> {
-    let home = fleet.spread("web").await?.into_keys().next().context("the replica is nowhere")?;
+    let home = fleet
+        .spread("web")
+        .await?
+        .into_keys()
+        .next()
+        .context("the replica is nowhere")?;
     let home_web = fleet.web(&home)?;
     let others = fleet.webs().into_iter().filter(|web| *web != home_web);
     let probers: Vec<_> = others.map(|web| tokio::spawn(first_answer(web))).collect();
@@ -106,7 +116,10 @@ async fn away(fleet: &mut Fleet, end: End) -> Result<Duration> {
 async fn first_answer(web: SocketAddr) -> Result<Instant> {
     let started = Instant::now();
     while started.elapsed() < BACK_WITHIN {
-        if http::get(web, PATH, None).await.is_ok_and(|answer| answer.status == 200) {
+        if http::get(web, PATH, None)
+            .await
+            .is_ok_and(|answer| answer.status == 200)
+        {
             return Ok(Instant::now());
         }
         tokio::time::sleep(PROBE_EVERY).await;

@@ -62,9 +62,17 @@ impl Bench {
             Bench::Failover => failover::run(quick).await?,
             Bench::Http => {
                 let found = http::run(quick).await?;
-                Figures { params: found["params"].clone(), metrics: found["metrics"].clone() }
+                Figures {
+                    params: found["params"].clone(),
+                    metrics: found["metrics"].clone(),
+                }
             }
         };
-        Ok(Output { bench: self.name(), commit: machine::commit(), machine, figures })
+        Ok(Output {
+            bench: self.name(),
+            commit: machine::commit(),
+            machine,
+            figures,
+        })
     }
 }

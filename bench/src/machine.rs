@@ -64,7 +64,9 @@ pub fn commit() -> String {
     let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
     let git = |args: &[&str]| {
         let said = Command::new("git").arg("-C").arg(clone).args(args).output().ok()?;
-        said.status.success().then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+        said.status
+            .success()
+            .then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
     };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|lines| !lines.is_empty());
     match git(&["rev-parse", "--short=12", "HEAD"]) {

@@ -33,19 +33,31 @@ fn main() -> Result<()> {
         Some(bench) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let output = runtime.block_on(bench.run(args.quick))?;
-            if args.json { format!("{}\n", serde_json::to_string(&output)?) } else { table(&output)? }
+            if args.json {
+                format!("{}\n", serde_json::to_string(&output)?)
+            } else {
+                table(&output)?
+            }
         }
     };
-    std::io::stdout().lock().write_all(text.as_bytes()).context("failed to print the figures")
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("failed to print the figures")
 }
 
 fn list(json: bool) -> String {
     let benches = Bench::value_variants();
     if json {
-        return format!("{}\n", Value::from(benches.iter().map(|bench| bench.name()).collect::<Vec<_>>()));
+        return format!(
+            "{}\n",
+            Value::from(benches.iter().map(|bench| bench.name()).collect::<Vec<_>>())
+        );
     }
     let line = |bench: &Bench| {
-        let help = bench.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
+        let help = bench
+            .to_possible_value()
+            .and_then(|value| value.get_help().map(ToString::to_string));
         format!("{:<10} {}\n", bench.name(), help.unwrap_or_default())
     };
     benches.iter().map(line).collect()
@@ -58,13 +70,19 @@ fn table(output: &Output) -> Result<String> {
         "{} at {} on {} × {} (load {}, sync {} ms)\n",
         output.bench, output.commit, machine.cores, machine.cpu, machine.load1, machine.fsync_ms
     );
-    let metrics = output.figures.metrics.as_object().context("the benchmark has no metrics")?;
+    let metrics = output
+        .figures
+        .metrics
+        .as_object()
+        .context("the benchmark has no metrics")?;
     let width = metrics.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in metrics {
         let shown = match value {
-            Value::Object(parts) => {
-                parts.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join("  ")
-            }
+            Value::Object(parts) => parts
+                .iter()
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect::<Vec<_>>()
+                .join("  "),
             other => other.to_string(),
         };
         text.push_str(&format!("{name:width$}  {shown}\n"));

@@ -28,7 +28,14 @@ pub fn percentiles(sample: &[f64]) -> Percentiles {
         let at = (share * sorted.len() as f64).ceil() as usize;
         sorted.get(at.saturating_sub(1)).map_or(0.0, |value| round(*value))
     };
-    Percentiles { p10: rank(0.10), p50: rank(0.50), p90: rank(0.90), p99: rank(0.99), max: rank(1.0), n: sorted.len() }
+    Percentiles {
+        p10: rank(0.10),
+        p50: rank(0.50),
+        p90: rank(0.90),
+        p99: rank(0.99),
+        max: rank(1.0),
+        n: sorted.len(),
+    }
 }
 
 /// Three digits after the point: a microsecond of a millisecond.
@@ -49,7 +56,10 @@ mod tests {
     fn percentiles_are_values_that_were_measured() {
         let sample: Vec<f64> = (1..=200).rev().map(f64::from).collect();
         let p = percentiles(&sample);
-        assert_eq!((p.p10, p.p50, p.p90, p.p99, p.max, p.n), (20.0, 100.0, 180.0, 198.0, 200.0, 200));
+        assert_eq!(
+            (p.p10, p.p50, p.p90, p.p99, p.max, p.n),
+            (20.0, 100.0, 180.0, 198.0, 200.0, 200)
+        );
         let one = percentiles(&[7.0]);
         assert_eq!((one.p10, one.p99, one.n), (7.0, 7.0, 1));
         assert_eq!(percentiles(&[]).max, 0.0);

@@ -7,7 +7,10 @@ use std::process::Command;
 
 /// Runs a benchmark and returns its one JSON object.
 fn quick(name: &str) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench")).args([name, "--quick", "--json"]).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench"))
+        .args([name, "--quick", "--json"])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "stdout holds more than one line: {text}");
@@ -29,7 +32,10 @@ fn above_zero(value: &Value, metrics: &[&str]) {
         assert!(number.is_some_and(|number| number > 0.0), "{name} is {metric}");
         if metric.is_object() {
             for part in ["p50", "p99", "max", "n"] {
-                assert!(metric[part].as_f64().is_some_and(|number| number > 0.0), "{name} lacks {part}: {metric}");
+                assert!(
+                    metric[part].as_f64().is_some_and(|number| number > 0.0),
+                    "{name} lacks {part}: {metric}"
+                );
             }
         }
     }
@@ -37,7 +43,13 @@ fn above_zero(value: &Value, metrics: &[&str]) {
 
 #[test]
 fn the_deploy_benchmark_prints_its_metrics() {
-    let names = ["apply_to_running_ms", "batch_100_ms", "batch_1000_ms", "commits_per_apply", "nats_messages_per_workload"];
+    let names = [
+        "apply_to_running_ms",
+        "batch_100_ms",
+        "batch_1000_ms",
+        "commits_per_apply",
+        "nats_messages_per_workload",
+    ];
     above_zero(&quick("deploy"), &names);
 }
 
@@ -49,17 +61,30 @@ fn the_failover_benchmark_prints_its_metrics() {
 #[test]
 fn the_http_benchmark_prints_its_metrics() {
     let names = [
-        "rps_fresh_c1", "rps_fresh_c16", "rps_reuse_c1", "rps_reuse_c16", "rps_hyper_c16", "rps_wasmtime_c16",
-        "fresh_to_wasmtime_ratio", "p99_us_1_route", "p99_us_10000_routes",
+        "rps_fresh_c1",
+        "rps_fresh_c16",
+        "rps_reuse_c1",
+        "rps_reuse_c16",
+        "rps_hyper_c16",
+        "rps_wasmtime_c16",
+        "fresh_to_wasmtime_ratio",
+        "p99_us_1_route",
+        "p99_us_10000_routes",
     ];
     above_zero(&quick("http"), &names);
 }
 
 #[test]
 fn all_benchmarks_are_listed() {
-    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench")).arg("--list").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench"))
+        .arg("--list")
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for name in ["deploy", "failover", "http"] {
-        assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not listed:\n{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with(name)),
+            "{name} is not listed:\n{text}"
+        );
     }
 }

@@ -20,7 +20,11 @@ pub fn heddle() -> Result<PathBuf> {
     // A test stands in target/<profile>/deps, a program in target/<profile>.
     let here = std::env::current_exe().context("failed to find this program")?;
     let folder = here.parent().unwrap_or(Path::new("."));
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
     existing(folder.join("heddle"), "the build folder")
 }
 
@@ -28,7 +32,9 @@ pub fn heddle() -> Result<PathBuf> {
 pub fn nats_server() -> Result<PathBuf> {
     let on_path = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file())
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("nats-server"))
+            .find(|file| file.is_file())
     };
     let Some(program) = named("HEDDLE_NATS_SERVER").or_else(on_path) else {
         bail!("failed to find nats-server in HEDDLE_NATS_SERVER or on PATH; {NEXT}");
@@ -38,7 +44,10 @@ pub fn nats_server() -> Result<PathBuf> {
     let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     match version(&said) {
         Some(found) if found >= NATS_VERSION_MIN => Ok(program),
-        _ => bail!("failed to use {}: it says {said:?}, at least 2.15 is needed; {NEXT}", program.display()),
+        _ => bail!(
+            "failed to use {}: it says {said:?}, at least 2.15 is needed; {NEXT}",
+            program.display()
+        ),
     }
 }
 
@@ -58,7 +67,9 @@ pub fn guest(file: &str) -> Result<Vec<u8>> {
 }
 
 fn named(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 fn existing(path: PathBuf, from: &str) -> Result<PathBuf> {

@@ -37,7 +37,10 @@ pub fn cluster(options: FleetOptions, test: impl AsyncFnOnce(&mut Fleet) -> Resu
 
 fn run(options: &FleetOptions, test: impl AsyncFnOnce(&mut Fleet) -> Result<()>) -> Result<()> {
     let _turn = turn()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut fleet = Fleet::start(options).await?;
         let tested = tokio::time::timeout(TEST_WITHIN, test(&mut fleet)).await;

@@ -125,7 +125,10 @@ pub struct Fleet {
 impl Fleet {
     /// Starts a fleet, and waits until its hosts are ready.
     pub async fn start(options: &FleetOptions) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("heddle-fleet-").tempdir().context("failed to make a folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("heddle-fleet-")
+            .tempdir()
+            .context("failed to make a folder")?;
         let path = folder.path();
         let nats = Nats::start(&path.join("nats"), &path.join("nats.log")).await?;
         let realm_key = SigningKey::generate();
@@ -162,7 +165,8 @@ impl Fleet {
             self.add_agent(&format!("host-{n}"), labels, token.as_deref())?;
         }
         for n in 1..=options.hosts {
-            self.host_in_state(&format!("host-{n}"), HostState::Ready, READY_WITHIN).await?;
+            self.host_in_state(&format!("host-{n}"), HostState::Ready, READY_WITHIN)
+                .await?;
         }
         Ok(())
     }
@@ -179,9 +183,17 @@ impl Fleet {
             env: Vec::new(),
             log: self.folder.path().join(format!("{host}.log")),
         };
-        recipe.pair("--realm", REALM).pair("--nats", self.nats.url()).pair("--id", host).pair("--data", &data);
-        recipe.pair("--realm-public-key", self.realm_key.public()).pair("--memory", &self.memory);
-        recipe.pair("--bind", format!("web={web}")).pair("--http", health.to_string());
+        recipe
+            .pair("--realm", REALM)
+            .pair("--nats", self.nats.url())
+            .pair("--id", host)
+            .pair("--data", &data);
+        recipe
+            .pair("--realm-public-key", self.realm_key.public())
+            .pair("--memory", &self.memory);
+        recipe
+            .pair("--bind", format!("web={web}"))
+            .pair("--http", health.to_string());
         for label in labels {
             recipe.pair("--label", label);
         }
@@ -190,7 +202,15 @@ impl Fleet {
         }
         recipe.args.extend(self.agent_flags.iter().map(Into::into));
         let process = Process::start(recipe)?;
-        self.agents.insert(id, Agent { process, web, health, data });
+        self.agents.insert(
+            id,
+            Agent {
+                process,
+                web,
+                health,
+                data,
+            },
+        );
         Ok(())
     }
 
@@ -207,13 +227,17 @@ impl Fleet {
     /// The agent of a host.
     pub fn agent(&mut self, host: &str) -> Result<&mut Agent> {
         let found = self.agents.iter_mut().find(|(id, _)| id.as_str() == host);
-        found.map(|(_, agent)| agent).with_context(|| format!("there is no host {host}"))
+        found
+            .map(|(_, agent)| agent)
+            .with_context(|| format!("there is no host {host}"))
     }
 
     /// Where a host serves HTTP.
     pub fn web(&self, host: &str) -> Result<SocketAddr> {
         let found = self.agents.iter().find(|(id, _)| id.as_str() == host);
-        found.map(|(_, agent)| agent.web).with_context(|| format!("there is no host {host}"))
+        found
+            .map(|(_, agent)| agent.web)
+            .with_context(|| format!("there is no host {host}"))
     }
 
     /// Where all hosts serve HTTP.
@@ -224,7 +248,9 @@ impl Fleet {
     /// Where each role tells how it fares.
     pub fn health(&self) -> Vec<(String, SocketAddr)> {
         let agents = self.agents.iter().map(|(id, agent)| (id.to_string(), agent.health));
-        agents.chain([("scheduler".to_owned(), self.scheduler_health)]).collect()
+        agents
+            .chain([("scheduler".to_owned(), self.scheduler_health)])
+            .collect()
     }
 
     /// The key that signs specs.
@@ -278,8 +304,13 @@ fn scheduler_recipe(options: &FleetOptions, folder: &Path, nats: &Nats, health: 
         env: Vec::new(),
         log: folder.join("scheduler.log"),
     };
-    recipe.pair("--realm", REALM).pair("--nats", nats.url()).pair("--nats-monitor", nats.monitor_url());
-    recipe.pair("--realm-key", folder.join("realm.nk")).pair("--data", folder.join("scheduler"));
+    recipe
+        .pair("--realm", REALM)
+        .pair("--nats", nats.url())
+        .pair("--nats-monitor", nats.monitor_url());
+    recipe
+        .pair("--realm-key", folder.join("realm.nk"))
+        .pair("--data", folder.join("scheduler"));
     recipe.pair("--http", health.to_string());
     if options.dev {
         recipe.args.push("--dev".into());
@@ -305,7 +336,11 @@ async fn connect(url: &str, signer: Option<Arc<SigningKey>>) -> Result<Client> {
 
 /// Writes a secret that its owner alone can read.
 fn write_private(path: &Path, text: &str) -> Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("failed to write {}", path.display()))
 }

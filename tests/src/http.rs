@@ -29,7 +29,12 @@ impl Answer {
 
     /// The body as text, if the status is 200.
     pub fn ok(&self) -> Result<String> {
-        anyhow::ensure!(self.status == StatusCode::OK, "status {}: {}", self.status, self.text().trim());
+        anyhow::ensure!(
+            self.status == StatusCode::OK,
+            "status {}: {}",
+            self.status,
+            self.text().trim()
+        );
         Ok(self.text())
     }
 }

@@ -41,7 +41,10 @@ impl LoadOptions {
 
     /// The same, as through a proxy that tries the next host.
     pub fn proxied(paths: &[&str]) -> Self {
-        Self { fail_over: true, ..Self::strict(paths) }
+        Self {
+            fail_over: true,
+            ..Self::strict(paths)
+        }
     }
 }
 
@@ -76,9 +79,23 @@ pub struct Report {
 impl Report {
     /// Fails if any request failed, or if there were too few to mean anything.
     pub fn flawless(&self, requests_min: u64) -> Result<()> {
-        let failures: Vec<String> = self.failures.iter().map(|(at, why)| format!("  after {at:?}: {why}")).collect();
-        ensure!(self.failed == 0, "{} of {} requests failed:\n{}", self.failed, self.requests, failures.join("\n"));
-        ensure!(self.requests >= requests_min, "only {} requests were made, not {requests_min}", self.requests);
+        let failures: Vec<String> = self
+            .failures
+            .iter()
+            .map(|(at, why)| format!("  after {at:?}: {why}"))
+            .collect();
+        ensure!(
+            self.failed == 0,
+            "{} of {} requests failed:\n{}",
+            self.failed,
+            self.requests,
+            failures.join("\n")
+        );
+        ensure!(
+            self.requests >= requests_min,
+            "only {} requests were made, not {requests_min}",
+            self.requests
+        );
         Ok(())
     }
 }
@@ -100,9 +117,21 @@ impl Load {
         let report = Arc::default();
         let started = Instant::now();
         let workers = (0..options.workers)
-            .map(|worker| tokio::spawn(ask_on(options.clone(), worker, targets.clone(), Arc::clone(&report), started)))
+            .map(|worker| {
+                tokio::spawn(ask_on(
+                    options.clone(),
+                    worker,
+                    targets.clone(),
+                    Arc::clone(&report),
+                    started,
+                ))
+            })
             .collect();
-        Self { targets, report, workers }
+        Self {
+            targets,
+            report,
+            workers,
+        }
     }
 
     /// What became of the requests so far.
@@ -140,16 +169,12 @@ fn lock(report: &Mutex<Report>) -> std::sync::MutexGuard<'_, Report> {
     report.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn ask_on(
-    options: LoadOptions,
-    worker: usize,
-    targets: Targets,
-    report: Arc<Mutex<Report>>,
-    started: Instant,
-) {
+async fn ask_on(options: LoadOptions, worker: usize, targets: Targets, report: Arc<Mutex<Report>>, started: Instant) {
     // Workers begin at different places, so that they do not walk in step.
     for turn in worker.. {
-        let Some(path) = options.paths.get(turn % options.paths.len().max(1)) else { return };
+        let Some(path) = options.paths.get(turn % options.paths.len().max(1)) else {
+            return;
+        };
         let addresses = targets.get();
         if !addresses.is_empty() {
             // One host after the other for each path in turn.

@@ -59,7 +59,9 @@ impl Workload {
     /// Linked to the platform's key-value store.
     pub fn keyvalue(mut self) -> Self {
         for interface in ["store", "atomics"] {
-            self.links.push(format!("{{ from: main, import: \"wasi:keyvalue/{interface}\", to: {{ capability: kv }} }}"));
+            self.links.push(format!(
+                "{{ from: main, import: \"wasi:keyvalue/{interface}\", to: {{ capability: kv }} }}"
+            ));
         }
         self
     }
@@ -89,7 +91,9 @@ impl Workload {
 
     /// Only on hosts whose label has the value.
     pub fn on(self, label: &str, value: &str) -> Self {
-        self.with(&format!("placement: {{ require: [{{ \"{label}\": {{ in: [\"{value}\"] }} }}] }}"))
+        self.with(&format!(
+            "placement: {{ require: [{{ \"{label}\": {{ in: [\"{value}\"] }} }}] }}"
+        ))
     }
 
     /// The manifest.
@@ -136,7 +140,10 @@ mod tests {
             PLATFORM.to_owned(),
             hello("a").replicas(3).yaml(),
             probe("b", 2).on("zone", "x").with("instances: { reuse: 100 }").yaml(),
-            counter("c").config("greetings").route("path: /x, host: c.example").yaml(),
+            counter("c")
+                .config("greetings")
+                .route("path: /x, host: c.example")
+                .yaml(),
             config("greetings", "greeting", "hi"),
         ]);
         let documents = heddle_protocol::manifest::load(text.as_bytes(), "test").unwrap();

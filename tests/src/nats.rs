@@ -36,7 +36,11 @@ impl Nats {
             env: Vec::new(),
             log: log.to_owned(),
         })?;
-        let nats = Self { process, client, monitor };
+        let nats = Self {
+            process,
+            client,
+            monitor,
+        };
         nats.greeted().await?;
         Ok(nats)
     }
@@ -87,7 +91,9 @@ impl Nats {
                 stream.read_exact(&mut start).await?;
                 Ok::<_, std::io::Error>(start)
             };
-            let start = tokio::time::timeout(Duration::from_secs(1), greeting).await.context("no greeting")??;
+            let start = tokio::time::timeout(Duration::from_secs(1), greeting)
+                .await
+                .context("no greeting")??;
             ensure!(&start == b"INFO ", "something else answers on its port");
             Ok(())
         })

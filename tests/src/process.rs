@@ -58,7 +58,13 @@ impl Process {
 
     /// Starts it after it ended, with the same arguments.
     pub fn start_again(&mut self) -> Result<()> {
-        let Recipe { name, program, args, env, log } = &self.recipe;
+        let Recipe {
+            name,
+            program,
+            args,
+            env,
+            log,
+        } = &self.recipe;
         anyhow::ensure!(self.child.is_none(), "failed to start {name}: it runs already");
         let output = || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
         let log_failed = || format!("failed to open log {}", log.display());
@@ -89,9 +95,15 @@ impl Process {
 
     /// Ends it at once, as a crash would, and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill().with_context(|| format!("failed to kill {}", self.recipe.name))?;
-        child.wait().with_context(|| format!("failed to wait for {}", self.recipe.name))?;
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        child
+            .kill()
+            .with_context(|| format!("failed to kill {}", self.recipe.name))?;
+        child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", self.recipe.name))?;
         Ok(())
     }
 
@@ -112,8 +124,13 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let name = &self.recipe.name;
-        let id = self.id().with_context(|| format!("failed to signal {name}: it does not run"))?;
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).with_context(|| format!("{id} is no process id"))?;
+        let id = self
+            .id()
+            .with_context(|| format!("failed to signal {name}: it does not run"))?;
+        let pid = i32::try_from(id)
+            .ok()
+            .and_then(Pid::from_raw)
+            .with_context(|| format!("{id} is no process id"))?;
         kill_process(pid, signal).with_context(|| format!("failed to signal {name}"))
     }
 
@@ -123,8 +140,12 @@ impl Process {
     }
 
     fn look(&mut self) -> Result<Option<Option<ExitStatus>>> {
-        let Some(child) = &mut self.child else { return Ok(Some(None)) };
-        let ended = child.try_wait().with_context(|| format!("failed to look after {}", self.recipe.name))?;
+        let Some(child) = &mut self.child else {
+            return Ok(Some(None));
+        };
+        let ended = child
+            .try_wait()
+            .with_context(|| format!("failed to look after {}", self.recipe.name))?;
         if ended.is_some() {
             self.child = None;
         }

@@ -65,7 +65,9 @@ impl Registry {
             manifest: serde_json::to_vec(&manifest)?.into(),
             refused: AtomicU32::new(0),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to bind a registry")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("failed to bind a registry")?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(serve(listener, Arc::clone(&shelf)));
         Ok(Self { address, shelf, task })
@@ -111,18 +113,26 @@ async fn serve(listener: TcpListener, shelf: Arc<Shelf>) {
 
 impl Shelf {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let login = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let login = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         if login != Some(BASIC) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let mut response = plain(StatusCode::UNAUTHORIZED, Bytes::from_static(b"{}"));
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic realm=\"test\""));
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Basic realm=\"test\""),
+            );
             return response;
         }
         let path = request.uri().path();
         if path == "/v2/" || path == "/v2" {
             return plain(StatusCode::OK, Bytes::from_static(b"{}"));
         }
-        let wanted = path.strip_prefix("/v2/demo/component/").and_then(|rest| rest.split_once('/'));
+        let wanted = path
+            .strip_prefix("/v2/demo/component/")
+            .and_then(|rest| rest.split_once('/'));
         match wanted {
             Some(("manifests", name)) if name == "1" || name == Digest::of(&self.manifest).to_string() => {
                 let mut response = plain(StatusCode::OK, self.manifest.clone());
@@ -134,7 +144,9 @@ impl Shelf {
                 response
             }
             Some(("blobs", digest)) => {
-                let found = [&self.component, &self.config].into_iter().find(|b| Digest::of(b).to_string() == digest);
+                let found = [&self.component, &self.config]
+                    .into_iter()
+                    .find(|b| Digest::of(b).to_string() == digest);
                 match found {
                     Some(blob) => plain(StatusCode::OK, blob.clone()),
                     None => plain(StatusCode::NOT_FOUND, Bytes::new()),

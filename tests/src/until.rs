@@ -26,7 +26,10 @@ pub async fn throughout(time: Duration, what: &str, mut look: impl AsyncFnMut() 
     let started = Instant::now();
     while started.elapsed() < time {
         if let Err(seen) = look().await {
-            bail!("after {:?} this was no longer so: {what}; seen: {seen:#}", started.elapsed());
+            bail!(
+                "after {:?} this was no longer so: {what}; seen: {seen:#}",
+                started.elapsed()
+            );
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -46,7 +49,10 @@ mod tests {
             Err(anyhow!("look {looks}"))
         });
         let error = error.await.unwrap_err().to_string();
-        assert!(error.contains("a miracle") && error.contains("last seen: look"), "{error}");
+        assert!(
+            error.contains("a miracle") && error.contains("last seen: look"),
+            "{error}"
+        );
         assert!(looks > 1);
     }
 

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use heddle_protocol::api::hosts::HostState;
 use heddle_protocol::id::BootId;
 use heddle_tests::cluster::{Outcome, cluster};
-use heddle_tests::fleet::{Fleet, FleetOptions};
 use heddle_tests::fleet::ask::RUNS_WITHIN;
+use heddle_tests::fleet::{Fleet, FleetOptions};
 use heddle_tests::load::{Load, LoadOptions};
 use heddle_tests::manifest::{PLATFORM, hello, probe, together};
 use heddle_tests::until::{eventually, throughout};
@@ -21,21 +21,30 @@ const LONGER_THAN_LOST: Duration = Duration::from_secs(5);
 
 /// A workload whose instances live on, so that a restart shows.
 fn lasting(name: &str, replicas: u32) -> String {
-    probe(name, 1).replicas(replicas).with("instances: { reuse: 1000000 }").yaml()
+    probe(name, 1)
+        .replicas(replicas)
+        .with("instances: { reuse: 1000000 }")
+        .yaml()
 }
 
 /// The instance that a host serves a workload with. It stays the same only where one request is made at a time (each
 /// of several at once has an instance of its own) and where one is made every few seconds (idle instances end).
 async fn instance(fleet: &Fleet, host: &str, name: &str) -> Result<String> {
     let text = fleet.get(host, &format!("/{name}/instance")).await?.ok()?;
-    text.split(' ').next().map(str::to_owned).context("no instance was told")
+    text.split(' ')
+        .next()
+        .map(str::to_owned)
+        .context("no instance was told")
 }
 
 /// Fails unless each host serves `kept` with the same instance as before: nothing was started again.
 async fn same_instances(fleet: &Fleet, before: &BTreeMap<String, String>) -> Result<()> {
     for (host, instance_before) in before {
         let now = instance(fleet, host, "kept").await?;
-        ensure!(now == *instance_before, "{host} restarted its replica: {instance_before} became {now}");
+        ensure!(
+            now == *instance_before,
+            "{host} restarted its replica: {instance_before} became {now}"
+        );
     }
     Ok(())
 }
@@ -66,24 +75,48 @@ async fn endpoints(fleet: &Fleet, name: &str) -> Result<Vec<SocketAddr>> {
 #[test]
 fn a_killed_agent_s_replicas_serve_elsewhere_and_the_survivors_notice_nothing() -> Outcome {
     cluster(FleetOptions::hosts(3), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &lasting("one", 1), &lasting("all", 3), &lasting("kept", 3)])).await?;
+        fleet
+            .apply_and_wait(&together([
+                PLATFORM,
+                &lasting("one", 1),
+                &lasting("all", 3),
+                &lasting("kept", 3),
+            ]))
+            .await?;
         let victim = fleet.spread("one").await?.into_keys().next().context("nowhere")?;
-        let survivors: Vec<String> =
-            ["host-1", "host-2", "host-3"].iter().filter(|h| **h != victim).map(|h| (*h).to_owned()).collect();
-        let webs = survivors.iter().map(|host| fleet.web(host)).collect::<Result<Vec<_>>>()?;
+        let survivors: Vec<String> = ["host-1", "host-2", "host-3"]
+            .iter()
+            .filter(|h| **h != victim)
+            .map(|h| (*h).to_owned())
+            .collect();
+        let webs = survivors
+            .iter()
+            .map(|host| fleet.web(host))
+            .collect::<Result<Vec<_>>>()?;
         let load = Load::start(&LoadOptions::strict(&["/all/version"]), webs.clone());
         let names: Vec<&str> = survivors.iter().map(String::as_str).collect();
         let before = instances(fleet, &names).await?;
         fleet.agent(&victim)?.process.kill()?;
-        eventually(REPLACED_WITHIN, "the only replica answers on another host", async || {
-            same_instances(fleet, &before).await?;
-            let status = fleet.status("one").await?;
-            let moved = status.units.iter().find(|unit| unit.host.as_str() != victim).context("not placed")?;
-            fleet.get(moved.host.as_str(), "/one/version").await?.ok()
-        })
+        eventually(
+            REPLACED_WITHIN,
+            "the only replica answers on another host",
+            async || {
+                same_instances(fleet, &before).await?;
+                let status = fleet.status("one").await?;
+                let moved = status
+                    .units
+                    .iter()
+                    .find(|unit| unit.host.as_str() != victim)
+                    .context("not placed")?;
+                fleet.get(moved.host.as_str(), "/one/version").await?.ok()
+            },
+        )
         .await?;
         let status = fleet.settled("all", RUNS_WITHIN).await?;
-        ensure!(status.ready == 3 && status.units.iter().all(|unit| unit.host.as_str() != victim), "{status:#?}");
+        ensure!(
+            status.ready == 3 && status.units.iter().all(|unit| unit.host.as_str() != victim),
+            "{status:#?}"
+        );
         ensure!(fleet.host(&victim).await?.state == HostState::Lost);
         load.after_more(20).await?;
         load.stop().flawless(50)?;
@@ -117,7 +150,9 @@ fn an_agent_that_is_told_to_stop_hands_its_work_over_without_one_failed_request(
 #[test]
 fn a_killed_scheduler_comes_back_to_the_same_fleet_and_forgets_nothing_acknowledged() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &lasting("web", 2), &lasting("kept", 2)])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &lasting("web", 2), &lasting("kept", 2)]))
+            .await?;
         let hosts = ["host-1", "host-2"];
         let before = instances(fleet, &hosts).await?;
         let boots_before = boots(fleet, &hosts).await?;
@@ -125,7 +160,9 @@ fn a_killed_scheduler_comes_back_to_the_same_fleet_and_forgets_nothing_acknowled
         let acknowledged = fleet.apply(&hello("late").replicas(2).yaml()).await?;
         fleet.scheduler().kill()?;
         // Longer than hosts may be silent: the scheduler has heard nobody for that long when it starts.
-        throughout(LONGER_THAN_LOST, "the fleet serves without a scheduler", async || same_instances(fleet, &before).await)
+        throughout(LONGER_THAN_LOST, "the fleet serves without a scheduler", async || {
+            same_instances(fleet, &before).await
+        })
         .await?;
         fleet.scheduler().start_again()?;
         ensure!(fleet.info().await?.commit >= acknowledged.commit, "commits were lost");
@@ -147,11 +184,15 @@ fn a_killed_scheduler_comes_back_to_the_same_fleet_and_forgets_nothing_acknowled
 #[test]
 fn a_killed_nats_server_stops_nothing_and_the_fleet_converges_when_it_is_back() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &lasting("web", 2), &lasting("kept", 2)])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &lasting("web", 2), &lasting("kept", 2)]))
+            .await?;
         let before = instances(fleet, &["host-1", "host-2"]).await?;
         let load = Load::start(&LoadOptions::strict(&["/web/version"]), fleet.webs());
         fleet.nats().kill()?;
-        throughout(LONGER_THAN_LOST, "every host serves without NATS", async || same_instances(fleet, &before).await)
+        throughout(LONGER_THAN_LOST, "every host serves without NATS", async || {
+            same_instances(fleet, &before).await
+        })
         .await?;
         fleet.nats().start_again().await?;
         for host in ["host-1", "host-2"] {
@@ -171,7 +212,9 @@ fn a_killed_nats_server_stops_nothing_and_the_fleet_converges_when_it_is_back() 
 #[test]
 fn an_agent_that_starts_while_nats_is_down_serves_from_its_cache() -> Outcome {
     cluster(FleetOptions::hosts(1), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &lasting("web", 1), &hello("hello").yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &lasting("web", 1), &hello("hello").yaml()]))
+            .await?;
         fleet.serves("host-1", "/hello", SOON).await?;
         fleet.host_cached("host-1", SOON).await?;
         fleet.nats().kill()?;
@@ -184,7 +227,10 @@ fn an_agent_that_starts_while_nats_is_down_serves_from_its_cache() -> Outcome {
         fleet.nats().start_again().await?;
         fleet.host_in_state("host-1", HostState::Ready, RUNS_WITHIN).await?;
         fleet.settled("web", RUNS_WITHIN).await?;
-        ensure!(instance(fleet, "host-1", "web").await? == kept, "the replica restarted when NATS came back");
+        ensure!(
+            instance(fleet, "host-1", "web").await? == kept,
+            "the replica restarted when NATS came back"
+        );
         Ok(())
     })
 }
@@ -197,7 +243,10 @@ fn a_frozen_agent_is_replaced_and_takes_its_place_again_when_it_thaws() -> Outco
         fleet.agent(&frozen)?.process.freeze()?;
         fleet.host_in_state(&frozen, HostState::Lost, SOON).await?;
         let status = fleet.settled("one", RUNS_WITHIN).await?;
-        ensure!(status.units.len() == 1 && status.units[0].host.as_str() != frozen, "{status:#?}");
+        ensure!(
+            status.units.len() == 1 && status.units[0].host.as_str() != frozen,
+            "{status:#?}"
+        );
         fleet.agent(&frozen)?.process.thaw()?;
         fleet.host_in_state(&frozen, HostState::Ready, SOON).await?;
         // What it missed reaches it: it no longer serves what was moved away.

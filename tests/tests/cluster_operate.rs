@@ -23,12 +23,17 @@ const SOON: Duration = Duration::from_secs(10);
 #[test]
 fn a_cordoned_host_keeps_what_it_has_and_a_drained_one_hands_it_over() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()]))
+            .await?;
         fleet.set_host("host-1", HostAdmin::Cordoned).await?;
         fleet.host_in_state("host-1", HostState::Cordoned, SOON).await?;
         fleet.apply_and_wait(&probe("web", 1).replicas(4).yaml()).await?;
         let spread = fleet.spread("web").await?;
-        ensure!(spread.get("host-1") == Some(&1) && spread.get("host-2") == Some(&3), "{spread:?}");
+        ensure!(
+            spread.get("host-1") == Some(&1) && spread.get("host-2") == Some(&3),
+            "{spread:?}"
+        );
         fleet.get("host-1", "/web/version").await?.ok()?;
 
         // A drain moves the rest, and the host that takes it in answers all the time.
@@ -36,7 +41,10 @@ fn a_cordoned_host_keeps_what_it_has_and_a_drained_one_hands_it_over() -> Outcom
         fleet.set_host("host-1", HostAdmin::Draining).await?;
         eventually(RUNS_WITHIN, "host-1 is empty", async || {
             let status = fleet.host("host-1").await?;
-            ensure!(status.replicas == 0 && status.state == HostState::Draining, "{status:#?}");
+            ensure!(
+                status.replicas == 0 && status.state == HostState::Draining,
+                "{status:#?}"
+            );
             Ok(())
         })
         .await?;
@@ -46,7 +54,10 @@ fn a_cordoned_host_keeps_what_it_has_and_a_drained_one_hands_it_over() -> Outcom
         fleet.set_host("host-1", HostAdmin::Open).await?;
         fleet.host_in_state("host-1", HostState::Ready, SOON).await?;
         fleet.apply_and_wait(&probe("web", 1).replicas(6).yaml()).await?;
-        ensure!(fleet.spread("web").await?.contains_key("host-1"), "an uncordoned host takes nothing");
+        ensure!(
+            fleet.spread("web").await?.contains_key("host-1"),
+            "an uncordoned host takes nothing"
+        );
         load.after_more(10).await?;
         load.stop().flawless(20)
     })
@@ -55,16 +66,29 @@ fn a_cordoned_host_keeps_what_it_has_and_a_drained_one_hands_it_over() -> Outcom
 #[test]
 fn a_host_that_lives_is_forgotten_only_by_force_and_a_dead_one_at_once() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()])).await?;
-        let forget = |force| Ok::<_, anyhow::Error>(ForgetHost { host: HostId::parse("host-1")?, force });
+        fleet
+            .apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()]))
+            .await?;
+        let forget = |force| {
+            Ok::<_, anyhow::Error>(ForgetHost {
+                host: HostId::parse("host-1")?,
+                force,
+            })
+        };
         let refusal = fleet.refusal(&forget(false)?).await?;
-        ensure!(refusal.code == ErrorCode::Conflict && !refusal.next.is_empty(), "{refusal:?}");
+        ensure!(
+            refusal.code == ErrorCode::Conflict && !refusal.next.is_empty(),
+            "{refusal:?}"
+        );
         fleet.agent("host-1")?.process.kill()?;
         fleet.host_in_state("host-1", HostState::Lost, SOON).await?;
         fleet.ask(&forget(false)?).await?;
         ensure!(fleet.host("host-1").await.is_err(), "host-1 is still listed");
         let spread = fleet.settled("web", RUNS_WITHIN).await.map(|status| status.units)?;
-        ensure!(spread.len() == 1 && spread[0].host.as_str() == "host-2" && spread[0].count == 2, "{spread:?}");
+        ensure!(
+            spread.len() == 1 && spread[0].host.as_str() == "host-2" && spread[0].count == 2,
+            "{spread:?}"
+        );
         Ok(())
     })
 }
@@ -79,23 +103,38 @@ async fn backup(fleet: &Fleet) -> Result<Vec<u8>> {
             ensure!(Digest::of(&image) == head.image, "the image is damaged");
             return Ok(image);
         }
-        ask = Backup { image: Some(head.image), offset: image.len() as u64 };
+        ask = Backup {
+            image: Some(head.image),
+            offset: image.len() as u64,
+        };
     }
 }
 
 #[test]
 fn a_backup_brings_everything_back_after_everything_was_deleted() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        let yaml = together([PLATFORM.to_owned(), hello("hello").replicas(2).yaml(), counter("count").yaml()]);
+        let yaml = together([
+            PLATFORM.to_owned(),
+            hello("hello").replicas(2).yaml(),
+            counter("count").yaml(),
+        ]);
         fleet.apply_and_wait(&yaml).await?;
         let image = backup(fleet).await?;
-        let reference = |kind, name: &str| objects::ObjectRef { kind, name: name.to_owned() };
+        let reference = |kind, name: &str| objects::ObjectRef {
+            kind,
+            name: name.to_owned(),
+        };
         let everything = vec![
             reference(objects::ObjectKind::Workload, "default/hello"),
             reference(objects::ObjectKind::Workload, "default/count"),
             reference(objects::ObjectKind::Platform, "local"),
         ];
-        fleet.ask(&objects::Delete { objects: everything, ignore_missing: false }).await?;
+        fleet
+            .ask(&objects::Delete {
+                objects: everything,
+                ignore_missing: false,
+            })
+            .await?;
         fleet.wait_gone("hello").await?;
         fleet.wait_gone("count").await?;
         let (restored, _) = fleet.client().ask(&Namespace::fallback(), &Restore {}, &image).await?;
@@ -112,7 +151,10 @@ fn a_backup_brings_everything_back_after_everything_was_deleted() -> Outcome {
 #[test]
 fn an_image_from_a_registry_with_a_login_is_pinned_to_what_it_was() -> Outcome {
     // The registry's address must be known before the scheduler starts, so it has a runtime of its own.
-    let aside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let aside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
     let failed = |error: &dyn std::fmt::Display| heddle_tests::cluster::Failed::new(error);
     let aside = aside.map_err(|e| failed(&e))?;
     let bytes = binary::guest("hello.wasm").map_err(|e| failed(&e))?;
@@ -127,7 +169,12 @@ fn an_image_from_a_registry_with_a_login_is_pinned_to_what_it_was() -> Outcome {
         .scheduler_flag("--registry-plain-http")
         .scheduler_flag(registry.host());
     cluster(options, async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM.to_owned(), Workload::new("web", &registry.image()).yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([
+                PLATFORM.to_owned(),
+                Workload::new("web", &registry.image()).yaml(),
+            ]))
+            .await?;
         ensure!(fleet.serves("host-1", "/web", SOON).await?.contains("hello"));
         let get = objects::Get {
             kind: objects::ObjectKind::Workload,
@@ -136,14 +183,26 @@ fn an_image_from_a_registry_with_a_login_is_pinned_to_what_it_was() -> Outcome {
             after: None,
         };
         let stored = fleet.ask(&get).await?.objects;
-        let written = stored[0].manifest["spec"]["components"][0]["image"].as_str().context("no image")?.to_owned();
-        ensure!(written == registry.image(), "the manifest's own words are changed to {written}");
+        let written = stored[0].manifest["spec"]["components"][0]["image"]
+            .as_str()
+            .context("no image")?
+            .to_owned();
+        ensure!(
+            written == registry.image(),
+            "the manifest's own words are changed to {written}"
+        );
         let spec = std::fs::read(fleet.agent("host-1")?.data.join("spec.json"))?;
-        ensure!(String::from_utf8_lossy(&spec).contains(&digest.to_string()), "the spec does not name the digest");
+        ensure!(
+            String::from_utf8_lossy(&spec).contains(&digest.to_string()),
+            "the spec does not name the digest"
+        );
         let missing = registry.image().replace(":1", ":2");
         let refusal = fleet.apply_refused(&Workload::new("other", &missing).yaml()).await?;
         ensure!(refusal.code == ErrorCode::Artifact, "{refusal:?}");
-        ensure!(!format!("{refusal:?}").contains("secret"), "the refusal tells the password");
+        ensure!(
+            !format!("{refusal:?}").contains("secret"),
+            "the refusal tells the password"
+        );
         Ok(())
     })
 }
@@ -151,24 +210,46 @@ fn an_image_from_a_registry_with_a_login_is_pinned_to_what_it_was() -> Outcome {
 /// Runs `heddle` as a person would.
 async fn heddle(fleet: &Fleet, args: &[&str]) -> Result<Output> {
     let mut command = tokio::process::Command::new(binary::heddle()?);
-    command.args(args).env("HEDDLE_NATS", fleet.nats_url()).env("HEDDLE_REALM", fleet.realm()?.as_str());
-    command.env("HEDDLE_CONFIG_DIR", fleet.folder().join("config")).env("NO_COLOR", "1").kill_on_drop(true);
+    command
+        .args(args)
+        .env("HEDDLE_NATS", fleet.nats_url())
+        .env("HEDDLE_REALM", fleet.realm()?.as_str());
+    command
+        .env("HEDDLE_CONFIG_DIR", fleet.folder().join("config"))
+        .env("NO_COLOR", "1")
+        .kill_on_drop(true);
     let ran = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
-    ran.with_context(|| format!("heddle {} does not end", args.join(" ")))?.context("failed to start heddle")
+    ran.with_context(|| format!("heddle {} does not end", args.join(" ")))?
+        .context("failed to start heddle")
 }
 
 async fn succeeds(fleet: &Fleet, args: &[&str]) -> Result<String> {
     let output = heddle(fleet, args).await?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "heddle {} ended with {}\n{out}\n{err}", args.join(" "), output.status);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "heddle {} ended with {}\n{out}\n{err}",
+        args.join(" "),
+        output.status
+    );
     Ok(out.into_owned())
 }
 
 async fn fails(fleet: &Fleet, args: &[&str], code: i32) -> Result<String> {
     let output = heddle(fleet, args).await?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     let ended = output.status.code();
-    ensure!(ended == Some(code), "heddle {} ended with {ended:?}, not {code}\n{out}\n{err}", args.join(" "));
+    ensure!(
+        ended == Some(code),
+        "heddle {} ended with {ended:?}, not {code}\n{out}\n{err}",
+        args.join(" ")
+    );
     ensure!(err.contains("next:"), "no next thing to try:\n{err}");
     Ok(err.into_owned())
 }
@@ -186,7 +267,10 @@ fn the_command_line_deploys_shows_undoes_and_deletes_with_documented_exit_codes(
             std::fs::write(folder.join(name), text)?;
             Ok(folder.join(name).display().to_string())
         };
-        let first = write("web.yaml", together([PLATFORM.to_owned(), probe("web", 1).replicas(2).yaml()]))?;
+        let first = write(
+            "web.yaml",
+            together([PLATFORM.to_owned(), probe("web", 1).replicas(2).yaml()]),
+        )?;
         let second = write("web-2.yaml", probe("web", 2).replicas(2).yaml())?;
         let nowhere = write("nowhere.yaml", probe("nowhere", 1).on("zone", "moon").yaml())?;
         let bad = write("bad.yaml", probe("bad", 1).with("replica: 3").yaml())?;
@@ -204,14 +288,25 @@ fn the_command_line_deploys_shows_undoes_and_deletes_with_documented_exit_codes(
         ensure!(fleet.serves("host-1", "/web/version", SOON).await? == "v2");
         succeeds(fleet, &["undo", "web"]).await?;
         ensure!(fleet.serves("host-1", "/web/version", SOON).await? == "v1");
-        for verb in [&["explain", "web"][..], &["events"], &["get", "workloads"], &["describe", "workload", "web"], &["logs", "web"]] {
+        for verb in [
+            &["explain", "web"][..],
+            &["events"],
+            &["get", "workloads"],
+            &["describe", "workload", "web"],
+            &["logs", "web"],
+        ] {
             succeeds(fleet, verb).await?;
         }
 
         let told = fails(fleet, &["apply", "-f", &bad], 3).await?;
-        ensure!(told.contains("bad.yaml:") && told.contains("replicas"), "no place, or no suggestion:\n{told}");
+        ensure!(
+            told.contains("bad.yaml:") && told.contains("replicas"),
+            "no place, or no suggestion:\n{told}"
+        );
         fails(fleet, &["status", "no-such-workload"], 4).await?;
         fails(fleet, &["delete", "workload", "no-such-workload"], 4).await?;
+        fails(fleet, &["hosts", "forget", "host-1"], 5).await?;
+        fails(fleet, &["apply", "-f", &second, "--at", "1"], 5).await?;
         let told = fails(fleet, &["apply", "-f", &nowhere, "--timeout", "1s"], 7).await?;
         ensure!(told.contains("zone"), "it does not say why:\n{told}");
         let nobody = ["status", "--nats", "nats://127.0.0.1:1", "--patience", "1s"];
@@ -231,7 +326,9 @@ fn the_command_line_deploys_shows_undoes_and_deletes_with_documented_exit_codes(
 #[test]
 fn a_backup_taken_and_restored_on_the_command_line_serves_again() -> Outcome {
     cluster(FleetOptions::hosts(1), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &hello("web").yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &hello("web").yaml()]))
+            .await?;
         let file = fleet.folder().join("backup").display().to_string();
         succeeds(fleet, &["backup", &file]).await?;
         succeeds(fleet, &["delete", "workload", "web"]).await?;
@@ -245,13 +342,18 @@ fn a_backup_taken_and_restored_on_the_command_line_serves_again() -> Outcome {
 #[test]
 fn every_role_serves_its_health_and_its_numbers() -> Outcome {
     cluster(FleetOptions::hosts(1), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &hello("web").yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &hello("web").yaml()]))
+            .await?;
         fleet.serves("host-1", "/web", SOON).await?;
         for (role, address) in fleet.health() {
             let health = heddle_tests::http::get(address, "/healthz", None).await?;
             ensure!(health.status == 200, "{role}: {} {}", health.status, health.text());
             let metrics = heddle_tests::http::get(address, "/metrics", None).await?.ok()?;
-            ensure!(metrics.lines().any(|line| line.starts_with("heddle_")), "{role}: {metrics}");
+            ensure!(
+                metrics.lines().any(|line| line.starts_with("heddle_")),
+                "{role}: {metrics}"
+            );
         }
         Ok(())
     })

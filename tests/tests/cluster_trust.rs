@@ -40,7 +40,10 @@ fn spec_subject(fleet: &Fleet, host: &str) -> Result<String> {
 
 /// The next spec that is pushed, as it was signed.
 async fn next_spec(heard: &mut Subscriber) -> Result<(Vec<u8>, HostSpec)> {
-    let message = tokio::time::timeout(SOON, heard.next()).await.context("no spec was pushed")?.context("no NATS")?;
+    let message = tokio::time::timeout(SOON, heard.next())
+        .await
+        .context("no spec was pushed")?
+        .context("no NATS")?;
     let spec = envelope::read("spec", envelope::open(&message.payload)?.payload)?;
     Ok((message.payload.to_vec(), spec))
 }
@@ -48,7 +51,9 @@ async fn next_spec(heard: &mut Subscriber) -> Result<(Vec<u8>, HostSpec)> {
 async fn push(fleet: &Fleet, host: &str, bytes: Vec<u8>) -> Result<SpecAnswer> {
     let subject = spec_subject(fleet, host)?;
     let asked = fleet.client().nats().request(subject, bytes.into());
-    let answer = tokio::time::timeout(SOON, asked).await.context("the agent does not answer")??;
+    let answer = tokio::time::timeout(SOON, asked)
+        .await
+        .context("the agent does not answer")??;
     Ok(serde_json::from_slice(&answer.payload)?)
 }
 
@@ -59,22 +64,37 @@ fn sealed(spec: &HostSpec, key: &SigningKey) -> Result<Vec<u8>> {
 #[test]
 fn an_agent_refuses_forged_replayed_and_misdirected_specs_and_runs_on() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()]))
+            .await?;
         let mut heard = overhear(fleet, "host-1").await?;
         fleet.apply_and_wait(&hello("second").replicas(2).yaml()).await?;
         let (old_bytes, _) = next_spec(&mut heard).await?;
         fleet.apply_and_wait(&hello("third").replicas(2).yaml()).await?;
         let (_, current) = next_spec(&mut heard).await?;
-        let held = fleet.host_settled("host-1", SOON).await?.accepted.context("no spec is held")?;
+        let held = fleet
+            .host_settled("host-1", SOON)
+            .await?
+            .accepted
+            .context("no spec is held")?;
 
         // An empty spec with a far higher version: whoever takes it stops everything.
         let mut evil = current.clone();
         evil.body = HostSpecBody::default();
         evil.body_digest = evil.body.digest()?;
         evil.version.n += 1_000_000;
-        let other_host = HostSpec { host: HostId::parse("host-2")?, ..evil.clone() };
-        let other_boot = HostSpec { boot_id: BootId::new("an-earlier-start"), ..evil.clone() };
-        let false_digest = HostSpec { body_digest: current.body_digest, ..evil.clone() };
+        let other_host = HostSpec {
+            host: HostId::parse("host-2")?,
+            ..evil.clone()
+        };
+        let other_boot = HostSpec {
+            boot_id: BootId::new("an-earlier-start"),
+            ..evil.clone()
+        };
+        let false_digest = HostSpec {
+            body_digest: current.body_digest,
+            ..evil.clone()
+        };
         let realm_key = fleet.realm_key();
         let mut flipped = sealed(&evil, realm_key)?;
         if let Some(last) = flipped.last_mut() {
@@ -83,15 +103,27 @@ fn an_agent_refuses_forged_replayed_and_misdirected_specs_and_runs_on() -> Outco
         type Expected = fn(&SpecRefusal) -> bool;
         let cases: [(&str, Vec<u8>, Expected); 8] = [
             ("a replayed spec", old_bytes, |r| matches!(r, SpecRefusal::Older(_))),
-            ("another key", sealed(&evil, &SigningKey::generate())?, |r| matches!(r, SpecRefusal::Signature(_))),
-            ("no signature", envelope::wrap_unsigned(Kind::Spec, &serde_json::to_vec(&evil)?)?, |r| {
+            ("another key", sealed(&evil, &SigningKey::generate())?, |r| {
                 matches!(r, SpecRefusal::Signature(_))
             }),
+            (
+                "no signature",
+                envelope::wrap_unsigned(Kind::Spec, &serde_json::to_vec(&evil)?)?,
+                |r| matches!(r, SpecRefusal::Signature(_)),
+            ),
             ("a changed byte", flipped, |r| matches!(r, SpecRefusal::Signature(_))),
-            ("another host", sealed(&other_host, realm_key)?, |r| matches!(r, SpecRefusal::OtherHost(_))),
-            ("another boot", sealed(&other_boot, realm_key)?, |r| matches!(r, SpecRefusal::OtherBoot(_))),
-            ("a false digest", sealed(&false_digest, realm_key)?, |r| matches!(r, SpecRefusal::DigestMismatch)),
-            ("noise", b"\xff\x00 noise".to_vec(), |r| matches!(r, SpecRefusal::Unreadable(_))),
+            ("another host", sealed(&other_host, realm_key)?, |r| {
+                matches!(r, SpecRefusal::OtherHost(_))
+            }),
+            ("another boot", sealed(&other_boot, realm_key)?, |r| {
+                matches!(r, SpecRefusal::OtherBoot(_))
+            }),
+            ("a false digest", sealed(&false_digest, realm_key)?, |r| {
+                matches!(r, SpecRefusal::DigestMismatch)
+            }),
+            ("noise", b"\xff\x00 noise".to_vec(), |r| {
+                matches!(r, SpecRefusal::Unreadable(_))
+            }),
         ];
         for (what, bytes, expected) in cases {
             match push(fleet, "host-1", bytes).await.with_context(|| what.to_owned())? {
@@ -102,7 +134,11 @@ fn an_agent_refuses_forged_replayed_and_misdirected_specs_and_runs_on() -> Outco
                 SpecAnswer::Accepted(_) => bail!("{what} was accepted"),
             }
             for path in ["/web/version", "/second", "/third"] {
-                fleet.get("host-1", path).await?.ok().with_context(|| format!("after {what}"))?;
+                fleet
+                    .get("host-1", path)
+                    .await?
+                    .ok()
+                    .with_context(|| format!("after {what}"))?;
             }
         }
         Ok(())
@@ -115,18 +151,30 @@ fn a_request_asked_twice_has_one_effect_and_its_id_fits_no_other_request() -> Ou
         fleet.apply(PLATFORM).await?;
         let id = RequestId::new("the-same-request");
         let namespace = Namespace::fallback();
-        let apply = Apply { documents: fleet.documents(&hello("once").yaml()).await?, at: None };
+        let apply = Apply {
+            documents: fleet.documents(&hello("once").yaml()).await?,
+            at: None,
+        };
         let (first, _) = fleet.client().ask_as(&id, &namespace, &apply, &[]).await?;
         let (second, _) = fleet.client().ask_as(&id, &namespace, &apply, &[]).await?;
-        ensure!(first == second, "asked again, it answers {second:?} instead of {first:?}");
-        let other = Apply { documents: fleet.documents(&hello("twice").yaml()).await?, at: None };
+        ensure!(
+            first == second,
+            "asked again, it answers {second:?} instead of {first:?}"
+        );
+        let other = Apply {
+            documents: fleet.documents(&hello("twice").yaml()).await?,
+            at: None,
+        };
         let answer = fleet.client().ask_as(&id, &namespace, &other, &[]).await;
         ensure!(refused(answer.map(|_| ()), "apply")?.code == ErrorCode::RequestIdReused);
         // The id outlives the scheduler that heard it.
         fleet.scheduler().kill()?;
         fleet.scheduler().start_again()?;
         let (third, _) = fleet.client().ask_as(&id, &namespace, &apply, &[]).await?;
-        ensure!(first == third, "after a restart it answers {third:?} instead of {first:?}");
+        ensure!(
+            first == third,
+            "after a restart it answers {third:?} instead of {first:?}"
+        );
         ensure!(fleet.status("twice").await.is_err(), "the other request had an effect");
         Ok(())
     })
@@ -137,7 +185,9 @@ fn every_bad_manifest_is_refused_with_its_problems_and_the_scheduler_answers_on(
     let cases = corpus::read(include_str!("../../protocol/tests/manifests/bad.txt"));
     cluster(FleetOptions::hosts(1), async |fleet| {
         ensure!(cases.len() >= 200, "the corpus has only {} cases", cases.len());
-        fleet.apply_and_wait(&together([PLATFORM, &hello("good").yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &hello("good").yaml()]))
+            .await?;
         let before = fleet.info().await?.commit;
         let mut as_values = 0;
         for case in &cases {
@@ -157,12 +207,25 @@ fn every_bad_manifest_is_refused_with_its_problems_and_the_scheduler_answers_on(
                 "case {:?} is refused without a problem: {refusal:?}",
                 case.name
             );
-            ensure!(started.elapsed() < Duration::from_secs(2), "case {:?} took {:?}", case.name, started.elapsed());
+            ensure!(
+                started.elapsed() < Duration::from_secs(2),
+                "case {:?} took {:?}",
+                case.name,
+                started.elapsed()
+            );
         }
-        ensure!(as_values >= 100, "only {as_values} of {} cases can be read as values", cases.len());
+        ensure!(
+            as_values >= 100,
+            "only {as_values} of {} cases can be read as values",
+            cases.len()
+        );
         let started = Instant::now();
         let info = fleet.info().await?;
-        ensure!(started.elapsed() < Duration::from_secs(1), "the scheduler took {:?} to answer", started.elapsed());
+        ensure!(
+            started.elapsed() < Duration::from_secs(1),
+            "the scheduler took {:?} to answer",
+            started.elapsed()
+        );
         ensure!(info.commit == before, "a bad manifest was committed");
         fleet.get("host-1", "/good").await?.ok()?;
         Ok(())
@@ -180,17 +243,38 @@ fn requests_that_make_no_sense_are_answered_with_an_error_and_harm_nothing() -> 
             ("noise", subject("apply")?, b"\x00\xff".to_vec()),
             ("an empty message", subject("apply")?, Vec::new()),
             ("no request", subject("apply")?, unsigned("{}")?),
-            ("another body", subject("apply")?, unsigned(r#"{"v":1,"request_id":"a","actor":"a","body":{"x":1}}"#)?),
-            ("another version", subject("info")?, unsigned(r#"{"v":99,"request_id":"b","actor":"a","body":{}}"#)?),
-            ("no such verb", subject("explode")?, unsigned(r#"{"v":1,"request_id":"c","actor":"a","body":{}}"#)?),
-            ("a deep value", subject("apply")?, unsigned(&format!("{}{}", "[".repeat(5_000), "]".repeat(5_000)))?),
+            (
+                "another body",
+                subject("apply")?,
+                unsigned(r#"{"v":1,"request_id":"a","actor":"a","body":{"x":1}}"#)?,
+            ),
+            (
+                "another version",
+                subject("info")?,
+                unsigned(r#"{"v":99,"request_id":"b","actor":"a","body":{}}"#)?,
+            ),
+            (
+                "no such verb",
+                subject("explode")?,
+                unsigned(r#"{"v":1,"request_id":"c","actor":"a","body":{}}"#)?,
+            ),
+            (
+                "a deep value",
+                subject("apply")?,
+                unsigned(&format!("{}{}", "[".repeat(5_000), "]".repeat(5_000)))?,
+            ),
         ];
         for (what, subject, bytes) in cases {
             let asked = fleet.client().nats().request(subject, bytes.into());
-            let answer = tokio::time::timeout(SOON, asked).await.with_context(|| format!("no answer to {what}"))??;
+            let answer = tokio::time::timeout(SOON, asked)
+                .await
+                .with_context(|| format!("no answer to {what}"))??;
             let (response, _): (Response, _) = api::split("response", &answer.payload)?;
             let error = response.error.with_context(|| format!("{what} was taken"))?;
-            ensure!(matches!(error.code, ErrorCode::BadRequest | ErrorCode::NotFound), "{what}: {error:?}");
+            ensure!(
+                matches!(error.code, ErrorCode::BadRequest | ErrorCode::NotFound),
+                "{what}: {error:?}"
+            );
         }
         fleet.info().await?;
         Ok(())
@@ -214,12 +298,16 @@ fn a_host_joins_with_a_token_once_and_not_without_one() -> Outcome {
             })
             .await?;
         }
-        throughout(Duration::from_secs(2), "nobody joins without a token of their own", async || {
-            for host in ["host-2", "host-3", "host-5"] {
-                ensure!(fleet.host(host).await.is_err(), "{host} joined");
-            }
-            Ok(())
-        })
+        throughout(
+            Duration::from_secs(2),
+            "nobody joins without a token of their own",
+            async || {
+                for host in ["host-2", "host-3", "host-5"] {
+                    ensure!(fleet.host(host).await.is_err(), "{host} joined");
+                }
+                Ok(())
+            },
+        )
         .await?;
         // Who has joined needs no token again.
         fleet.agent("host-4")?.process.kill()?;
@@ -228,7 +316,10 @@ fn a_host_joins_with_a_token_once_and_not_without_one() -> Outcome {
         let boot = fleet.host("host-4").await?.boot_id;
         eventually(RUNS_WITHIN, "host-4 is back", async || {
             let status = fleet.host("host-4").await?;
-            ensure!(status.state == HostState::Ready && status.boot_id != boot, "{status:#?}");
+            ensure!(
+                status.state == HostState::Ready && status.boot_id != boot,
+                "{status:#?}"
+            );
             Ok(())
         })
         .await
@@ -239,10 +330,15 @@ fn a_host_joins_with_a_token_once_and_not_without_one() -> Outcome {
 fn a_scheduler_that_wants_signatures_takes_those_of_its_keys_only() -> Outcome {
     let (operator, stranger) = (SigningKey::generate(), SigningKey::generate());
     cluster(FleetOptions::hosts(1).signed_by(Arc::new(operator)), async |fleet| {
-        fleet.apply_and_wait(&together([PLATFORM, &hello("web").yaml()])).await?;
+        fleet
+            .apply_and_wait(&together([PLATFORM, &hello("web").yaml()]))
+            .await?;
         for key in [None, Some(Arc::new(stranger))] {
             let client = fleet.client_signed_by(key).await?;
-            let apply = Apply { documents: fleet.documents(&hello("evil").yaml()).await?, at: None };
+            let apply = Apply {
+                documents: fleet.documents(&hello("evil").yaml()).await?,
+                at: None,
+            };
             let answer = client.ask(&Namespace::fallback(), &apply, &[]).await;
             ensure!(refused(answer.map(|_| ()), "apply")?.code == ErrorCode::Forbidden);
         }

@@ -58,20 +58,35 @@ fn none(broken: Vec<String>, rule: &str) {
 #[test]
 fn every_file_opens_by_saying_what_it_is_for() {
     let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
-    none(silent.map(|source| source.path).collect(), "these files do not open with `//!`");
+    none(
+        silent.map(|source| source.path).collect(),
+        "these files do not open with `//!`",
+    );
 }
 
 #[test]
 fn no_file_has_swallowed_the_others() {
     let long = sources().into_iter().filter(|source| !source.is_test());
-    let long = long.map(|source| (source.text.lines().count(), source.path)).filter(|(lines, _)| *lines > LINES_MAX);
-    none(long.map(|(lines, path)| format!("{path}: {lines} lines")).collect(), "these files are too long");
+    let long = long
+        .map(|source| (source.text.lines().count(), source.path))
+        .filter(|(lines, _)| *lines > LINES_MAX);
+    none(
+        long.map(|(lines, path)| format!("{path}: {lines} lines")).collect(),
+        "these files are too long",
+    );
 }
 
 #[test]
 fn nothing_is_left_undone() {
     // In two parts, so that this file does not name what it forbids.
-    let undone = [["todo", "!("], ["unimplemented", "!("], ["dbg", "!("], ["FIX", "ME"], ["XX", "X "]].map(|p| p.concat());
+    let undone = [
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["dbg", "!("],
+        ["FIX", "ME"],
+        ["XX", "X "],
+    ]
+    .map(|p| p.concat());
     let mut found = Vec::new();
     for source in sources() {
         for (at, line) in source.text.lines().enumerate() {
@@ -86,7 +101,10 @@ fn nothing_is_left_undone() {
 #[test]
 fn tests_of_fleets_look_for_facts_and_never_sleep_for_an_outcome() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| source.path.starts_with("tests/tests/")) {
+    for source in sources()
+        .iter()
+        .filter(|source| source.path.starts_with("tests/tests/"))
+    {
         for (at, line) in source.text.lines().enumerate() {
             if line.contains(&["sleep", "("].concat()) {
                 found.push(format!("{}:{}: {}", source.path, at + 1, line.trim()));
@@ -98,15 +116,29 @@ fn tests_of_fleets_look_for_facts_and_never_sleep_for_an_outcome() {
 
 #[test]
 fn the_cores_ask_no_clock_and_roll_no_dice() {
-    let everywhere = ["SystemTime", "Instant::now", "rand::", "Uuid::now", "Uuid::new_v4", "std::fs", "TcpStream", "UdpSocket"];
+    let everywhere = [
+        "SystemTime",
+        "Instant::now",
+        "rand::",
+        "Uuid::now",
+        "Uuid::new_v4",
+        "std::fs",
+        "TcpStream",
+        "UdpSocket",
+    ];
     // Whose order differs from run to run; reading a manifest only looks things up in them.
     let in_decisions = ["HashMap", "HashSet"];
     let pure = ["scheduler/core/src/", "agent/core/src/", "protocol/src/"];
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
-        let Some(folder) = pure.iter().find(|folder| source.path.starts_with(**folder)) else { continue };
+        let Some(folder) = pure.iter().find(|folder| source.path.starts_with(**folder)) else {
+            continue;
+        };
         let decides = *folder != "protocol/src/";
-        for (at, line) in source.product_lines().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (at, line) in source
+            .product_lines()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             let forbidden = everywhere.iter().chain(in_decisions.iter().filter(|_| decides));
             if forbidden.into_iter().any(|word| line.contains(word)) {
                 found.push(format!("{}:{at}: {}", source.path, line.trim()));

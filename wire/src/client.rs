@@ -187,7 +187,9 @@ impl Client {
                     },
                 });
             }
-            tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+            // The generator is this thread's own, and must be gone before the task may move to another one.
+            let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::time::sleep(jittered).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }

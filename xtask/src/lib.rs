@@ -6,6 +6,7 @@ pub mod process;
 pub mod wheel;
 
 pub mod bench;
+pub mod chaos;
 pub mod deny;
 pub mod guests;
 pub mod nats;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use xtask::workspace::Workspace;
-use xtask::{bench, deny, guests, nats, test, up};
+use xtask::{bench, chaos, deny, guests, nats, test, up};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -17,6 +17,8 @@ Usage: cargo xtask COMMAND
                       every test of the workspace, with what it needs; ends with a table of suites and counts
   bench NAME | --list [--json] [--quick]
                       measure with release builds; flags go to `heddle-bench`
+  chaos [--seed N] [--faults N] [--kinds KIND,…] [--json] [--release]
+                      hurt a fleet of real processes under load, and check what came of it
   guests              build the guest components; prints their folder
   nats                find or fetch a nats-server that is new enough; prints its path
   deny                check licences, bans and sources of all dependencies
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         return exit_code(print(HELP));
     }
     match command.as_str() {
-        "up" | "bench" | "test" => {}
+        "up" | "bench" | "chaos" | "test" => {}
         "guests" | "nats" | "deny" if rest.is_empty() => {}
         "guests" | "nats" | "deny" => return wrong(&format!("`{command}` takes no arguments")),
         _ => return wrong(&format!("there is no command `{command}`")),
@@ -50,6 +52,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
     match command {
         "up" => match up::run(&workspace, rest)? {},
         "bench" => match bench::run(&workspace, rest)? {},
+        "chaos" => match chaos::run(&workspace, rest)? {},
         "test" => test::run(&workspace, rest),
         "guests" => print(&format!("{}\n", guests::ensure(&workspace)?.display())),
         "nats" => print(&format!("{}\n", nats::ensure()?.display())),

@@ -8,6 +8,8 @@ pub const CRATES_WITH_TESTS: &[&str] = &[
     "heddle",
     "heddle-agent",
     "heddle-agent-core",
+    "heddle-bench",
+    "heddle-chaos",
     "heddle-protocol",
     "heddle-scheduler",
     "heddle-scheduler-core",

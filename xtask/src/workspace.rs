@@ -82,12 +82,16 @@ impl Workspace {
     /// When cargo fails; it has said why on stderr.
     pub fn build_all(&self) -> Result<()> {
         say("building everything, tests included (dev profile)");
-        run(cargo().current_dir(&self.root).args(["build", "--workspace", "--all-targets"]))
+        run(cargo()
+            .current_dir(&self.root)
+            .args(["build", "--workspace", "--all-targets"]))
     }
 
     /// Where cargo puts a program.
     pub fn binary(&self, profile: Profile, name: &str) -> PathBuf {
-        self.target.join(profile.folder()).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+        self.target
+            .join(profile.folder())
+            .join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 }
 

@@ -34,7 +34,10 @@ impl Fleet {
 
     /// Asks for something that must be refused, and returns the refusal.
     pub async fn refusal<V: Verb>(&self, body: &V) -> Result<ApiError> {
-        refused(self.client().ask(&Namespace::fallback(), body, &[]).await.map(|_| ()), V::NAME)
+        refused(
+            self.client().ask(&Namespace::fallback(), body, &[]).await.map(|_| ()),
+            V::NAME,
+        )
     }
 
     /// How the realm fares.
@@ -48,9 +51,13 @@ impl Fleet {
         let mut documents = read.map_err(|problems| anyhow!("the test's manifest is wrong: {problems:#?}"))?;
         let mut images = BTreeMap::new();
         for document in &mut documents {
-            let Object::Workload(workload) = &mut document.object else { continue };
+            let Object::Workload(workload) = &mut document.object else {
+                continue;
+            };
             for component in &mut workload.spec.components {
-                let Some(file) = component.image.strip_prefix("file:") else { continue };
+                let Some(file) = component.image.strip_prefix("file:") else {
+                    continue;
+                };
                 let bytes = binary::guest(file)?;
                 let digest = Digest::of(&bytes);
                 component.image = digest.to_string();
@@ -59,19 +66,32 @@ impl Fleet {
         }
         let missing = match images.is_empty() {
             true => Default::default(),
-            false => self.ask(&ArtifactHas { digests: images.keys().copied().collect() }).await?.missing,
+            false => {
+                self.ask(&ArtifactHas {
+                    digests: images.keys().copied().collect(),
+                })
+                .await?
+                .missing
+            }
         };
         for digest in missing {
             let bytes = images.get(&digest).context("the scheduler lacks what was not named")?;
-            self.client().ask(&Namespace::fallback(), &ArtifactPut { digest }, bytes).await?;
+            self.client()
+                .ask(&Namespace::fallback(), &ArtifactPut { digest }, bytes)
+                .await?;
         }
-        Ok(documents.iter().map(|document| document.object.canonical_value()).collect())
+        Ok(documents
+            .iter()
+            .map(|document| document.object.canonical_value())
+            .collect())
     }
 
     /// Applies a manifest, and does not wait.
     pub async fn apply(&self, yaml: &str) -> Result<Applied> {
         let documents = self.documents(yaml).await?;
-        self.ask(&Apply { documents, at: None }).await.with_context(|| format!("failed to apply:\n{yaml}"))
+        self.ask(&Apply { documents, at: None })
+            .await
+            .with_context(|| format!("failed to apply:\n{yaml}"))
     }
 
     /// Applies a manifest that must be refused.
@@ -92,7 +112,10 @@ impl Fleet {
         let workloads = applied.objects.iter().filter(|object| object.kind == "Workload");
         let targets = workloads
             .map(|object| {
-                Ok(WaitTarget { workload: WorkloadId::parse(&object.name)?, generation: Some(object.generation) })
+                Ok(WaitTarget {
+                    workload: WorkloadId::parse(&object.name)?,
+                    generation: Some(object.generation),
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         self.wait(targets, bound).await
@@ -100,20 +123,35 @@ impl Fleet {
 
     /// Waits until a workload runs at a generation.
     pub async fn wait_ready(&self, name: &str, generation: Generation) -> Result<()> {
-        let target = WaitTarget { workload: WorkloadId::parse(name)?, generation: Some(generation) };
+        let target = WaitTarget {
+            workload: WorkloadId::parse(name)?,
+            generation: Some(generation),
+        };
         self.wait(vec![target], RUNS_WITHIN).await
     }
 
     /// Waits until nothing is left of a workload.
     pub async fn wait_gone(&self, name: &str) -> Result<()> {
-        self.wait(vec![WaitTarget { workload: WorkloadId::parse(name)?, generation: None }], RUNS_WITHIN).await
+        self.wait(
+            vec![WaitTarget {
+                workload: WorkloadId::parse(name)?,
+                generation: None,
+            }],
+            RUNS_WITHIN,
+        )
+        .await
     }
 
     /// Waits for several workloads at once.
     pub async fn wait(&self, targets: Vec<WaitTarget>, bound: Duration) -> Result<()> {
         let started = Instant::now();
         loop {
-            let waited = self.ask(&Wait { targets: targets.clone(), timeout_ms: WAIT_MS }).await?;
+            let waited = self
+                .ask(&Wait {
+                    targets: targets.clone(),
+                    timeout_ms: WAIT_MS,
+                })
+                .await?;
             if waited.done {
                 return Ok(());
             }
@@ -125,8 +163,16 @@ impl Fleet {
 
     /// How a workload fares.
     pub async fn status(&self, name: &str) -> Result<WorkloadStatus> {
-        let ask = Status { workloads: vec![WorkloadId::parse(name)?], ..Status::default() };
-        self.ask(&ask).await?.workloads.into_iter().next().with_context(|| format!("there is no workload {name}"))
+        let ask = Status {
+            workloads: vec![WorkloadId::parse(name)?],
+            ..Status::default()
+        };
+        self.ask(&ask)
+            .await?
+            .workloads
+            .into_iter()
+            .next()
+            .with_context(|| format!("there is no workload {name}"))
     }
 
     /// Waits until a workload is ready, whatever its generation: nothing hinders it and nothing old is left.
@@ -141,14 +187,29 @@ impl Fleet {
 
     /// Deletes a workload, and does not wait.
     pub async fn delete(&self, name: &str) -> Result<Applied> {
-        let workload = ObjectRef { kind: ObjectKind::Workload, name: WorkloadId::parse(name)?.to_string() };
-        self.ask(&Delete { objects: vec![workload], ignore_missing: false }).await
+        let workload = ObjectRef {
+            kind: ObjectKind::Workload,
+            name: WorkloadId::parse(name)?.to_string(),
+        };
+        self.ask(&Delete {
+            objects: vec![workload],
+            ignore_missing: false,
+        })
+        .await
     }
 
     /// How a host fares.
     pub async fn host(&self, host: &str) -> Result<HostStatus> {
-        let ask = Hosts { host: Some(HostId::parse(host)?), after: None };
-        self.ask(&ask).await?.hosts.into_iter().next().with_context(|| format!("there is no host {host}"))
+        let ask = Hosts {
+            host: Some(HostId::parse(host)?),
+            after: None,
+        };
+        self.ask(&ask)
+            .await?
+            .hosts
+            .into_iter()
+            .next()
+            .with_context(|| format!("there is no host {host}"))
     }
 
     /// Waits until a host is in a state.
@@ -175,10 +236,19 @@ impl Fleet {
     /// Waits until the spec that a host holds is on its disk too: from then on it outlives a kill.
     pub async fn host_cached(&self, host: &str, bound: Duration) -> Result<()> {
         eventually(bound, &format!("{host} keeps its spec"), async || {
-            let held = self.host_settled(host, bound).await?.accepted.context("it holds none")?;
+            let held = self
+                .host_settled(host, bound)
+                .await?
+                .accepted
+                .context("it holds none")?;
             let bytes = std::fs::read(self.folder().join(host).join("spec.json")).context("it keeps none")?;
             let kept: HostSpec = envelope::read("spec", envelope::open(&bytes)?.payload)?;
-            ensure!(kept.body_digest == held.digest, "it keeps version {}, holds {}", kept.version, held.version);
+            ensure!(
+                kept.body_digest == held.digest,
+                "it keeps version {}, holds {}",
+                kept.version,
+                held.version
+            );
             Ok(())
         })
         .await
@@ -186,7 +256,11 @@ impl Fleet {
 
     /// Says whether a host takes work.
     pub async fn set_host(&self, host: &str, admin: HostAdmin) -> Result<Applied> {
-        self.ask(&SetHost { host: HostId::parse(host)?, admin }).await
+        self.ask(&SetHost {
+            host: HostId::parse(host)?,
+            admin,
+        })
+        .await
     }
 
     /// Asks a host for a path.
@@ -196,7 +270,10 @@ impl Fleet {
 
     /// Waits until a host answers a path with 200, and returns the text.
     pub async fn serves(&self, host: &str, path: &str, bound: Duration) -> Result<String> {
-        eventually(bound, &format!("{host} serves {path}"), async || self.get(host, path).await?.ok()).await
+        eventually(bound, &format!("{host} serves {path}"), async || {
+            self.get(host, path).await?.ok()
+        })
+        .await
     }
 
     /// Waits until a host answers a path with 404: no route leads there.

@@ -11,7 +11,10 @@ impl Fleet {
     pub async fn keys(&self) -> Result<Vec<Key>> {
         let context = jetstream::new(self.client().nats().clone());
         let bucket = format!("heddle_{}", self.client().realm());
-        let store = context.get_key_value(&bucket).await.with_context(|| format!("failed to open bucket {bucket}"))?;
+        let store = context
+            .get_key_value(&bucket)
+            .await
+            .with_context(|| format!("failed to open bucket {bucket}"))?;
         let names: Vec<String> = store.keys().await.context("failed to list keys")?.try_collect().await?;
         let mut keys = Vec::new();
         for name in names {
@@ -27,7 +30,9 @@ impl Fleet {
     /// The number of the newest commit in the store.
     pub async fn head(&self) -> Result<u64> {
         let context = jetstream::new(self.client().nats().clone());
-        let store = context.get_key_value(format!("heddle_{}", self.client().realm())).await?;
+        let store = context
+            .get_key_value(format!("heddle_{}", self.client().realm()))
+            .await?;
         let head = store.get("head").await?.context("the store has no head")?;
         let head: serde_json::Value = serde_json::from_slice(&head)?;
         head["n"].as_u64().context("the head has no number")
