@@ -170,11 +170,15 @@ impl fmt::Display for WaitingOn {
                 Ok(())
             }
             Self::Units { starting } => write!(f, "{starting} placed and not ready yet"),
-                        Self::Partition { zone, hosts } => {
+            Self::Partition { zone, hosts } => {
                 let s = if hosts.len() == 1 { "" } else { "s" };
                 match zone.as_str() {
                     "" => write!(f, "{} host{s} fell silent together and count as cut off", hosts.len()),
-                    zone => write!(f, "{} host{s} of zone {zone} fell silent together and count as cut off", hosts.len()),
+                    zone => write!(
+                        f,
+                        "{} host{s} of zone {zone} fell silent together and count as cut off",
+                        hosts.len()
+                    ),
                 }
             }
         }

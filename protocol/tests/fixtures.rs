@@ -23,17 +23,26 @@ use std::sync::Arc;
 
 /// Compares a value with its stored example, both ways.
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1").join(format!("{name}.json"));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/v1")
+        .join(format!("{name}.json"));
     let written = serde_json::to_string_pretty(value).unwrap() + "\n";
     if !path.exists() && std::env::var_os("HEDDLE_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &written).unwrap();
     }
-    let stored = std::fs::read_to_string(&path)
-        .unwrap_or_else(|e| panic!("{}: {e}; HEDDLE_BLESS=1 writes examples of new messages", path.display()));
+    let stored = std::fs::read_to_string(&path).unwrap_or_else(|e| {
+        panic!(
+            "{}: {e}; HEDDLE_BLESS=1 writes examples of new messages",
+            path.display()
+        )
+    });
     let read: T = serde_json::from_str(&stored).unwrap_or_else(|e| panic!("{name} can no longer be read: {e}"));
     assert_eq!(&read, value, "{name} is read as something else than it was");
-    assert_eq!(stored, written, "{name} is written otherwise than before: give the message a new version");
+    assert_eq!(
+        stored, written,
+        "{name} is written otherwise than before: give the message a new version"
+    );
 }
 
 fn digest(text: &str) -> Digest {
@@ -41,15 +50,24 @@ fn digest(text: &str) -> Digest {
 }
 
 fn unit() -> UnitId {
-    UnitId { workload: "shop/cart".parse().unwrap(), generation: Generation(3) }
+    UnitId {
+        workload: "shop/cart".parse().unwrap(),
+        generation: Generation(3),
+    }
 }
 
 fn accepted() -> Accepted {
-    Accepted { version: Version { epoch: 2, n: 41 }, digest: digest("body") }
+    Accepted {
+        version: Version { epoch: 2, n: 41 },
+        digest: digest("body"),
+    }
 }
 
 fn template() -> Template {
-    let binding = Binding { capability: "sessions".parse().unwrap(), scope: "shop".into() };
+    let binding = Binding {
+        capability: "sessions".parse().unwrap(),
+        scope: "shop".into(),
+    };
     Template {
         requires: BTreeSet::from([Feature::WasiP2, Feature::Http, Feature::KeyvalueMemory]),
         components: vec![TemplateComponent {
@@ -60,8 +78,15 @@ fn template() -> Template {
             config: BTreeMap::from([("page-size".into(), "20".into())]),
             bindings: BTreeMap::from([("wasi:keyvalue/store@0.2.0-draft".into(), binding)]),
         }],
-        limits: Limits { memory_bytes: 64 << 20, time_ms: 5_000, concurrency: 200 },
-        instances: Instances { reuse: 1, concurrency: 1 },
+        limits: Limits {
+            memory_bytes: 64 << 20,
+            time_ms: 5_000,
+            concurrency: 200,
+        },
+        instances: Instances {
+            reuse: 1,
+            concurrency: 1,
+        },
     }
 }
 
@@ -102,11 +127,23 @@ fn a_host_spec_is_what_it_was() {
             host: Some("cart.example.com".into()),
             path: "/cart".into(),
             methods: BTreeSet::from(["GET".into()]),
-            targets: vec![RouteTarget { unit: unit(), component: "api".parse().unwrap() }],
+            targets: vec![RouteTarget {
+                unit: unit(),
+                component: "api".parse().unwrap(),
+            }],
         }],
         capabilities: BTreeMap::from([
-            ("web".parse().unwrap(), CapabilityOffer::Http { listen: "127.0.0.1:8080".into(), max_connections: 9 }),
-            ("sessions".parse().unwrap(), CapabilityOffer::KeyvalueMemory { shared: false }),
+            (
+                "web".parse().unwrap(),
+                CapabilityOffer::Http {
+                    listen: "127.0.0.1:8080".into(),
+                    max_connections: 9,
+                },
+            ),
+            (
+                "sessions".parse().unwrap(),
+                CapabilityOffer::KeyvalueMemory { shared: false },
+            ),
             ("config".parse().unwrap(), CapabilityOffer::Config {}),
             ("logging".parse().unwrap(), CapabilityOffer::Logging {}),
         ]),
@@ -153,8 +190,20 @@ fn what_hosts_say_is_what_it_was() {
         accepted: Some(accepted()),
     };
     check("hello", &hello);
-    check("hello-welcome", &HelloAnswer::Welcome { scheduler: "s-1".into(), epoch: 2 });
-    check("hello-refused", &HelloAnswer::Refused { reason: "no token".into(), next: "make one".into() });
+    check(
+        "hello-welcome",
+        &HelloAnswer::Welcome {
+            scheduler: "s-1".into(),
+            epoch: 2,
+        },
+    );
+    check(
+        "hello-refused",
+        &HelloAnswer::Refused {
+            reason: "no token".into(),
+            next: "make one".into(),
+        },
+    );
     let heartbeat = Heartbeat {
         boot_id: BootId::new("boot-1"),
         seq: 7,
@@ -187,14 +236,27 @@ fn what_hosts_say_is_what_it_was() {
     check("host-report", &report);
     check("spec-accepted", &SpecAnswer::Accepted(accepted()));
     let reason = SpecRefusal::Older("2.41".into());
-    check("spec-refused", &SpecAnswer::Refused { reason, accepted: Some(accepted()) });
+    check(
+        "spec-refused",
+        &SpecAnswer::Refused {
+            reason,
+            accepted: Some(accepted()),
+        },
+    );
 }
 
 #[test]
 fn the_api_is_what_it_was() {
-    let body = serde_json::to_value(Apply { documents: vec![serde_json::json!({"kind": "Config"})], at: Some(4) });
-    let request =
-        Request { v: 1, request_id: RequestId::new("r-1"), actor: "ann".into(), body: body.unwrap() };
+    let body = serde_json::to_value(Apply {
+        documents: vec![serde_json::json!({"kind": "Config"})],
+        at: Some(4),
+    });
+    let request = Request {
+        v: 1,
+        request_id: RequestId::new("r-1"),
+        actor: "ann".into(),
+        body: body.unwrap(),
+    };
     check("request", &request);
     let change = PlacementChange {
         workload: unit().workload,
@@ -203,10 +265,17 @@ fn the_api_is_what_it_was() {
         before: 0,
         after: 2,
     };
-    let rejection = Rejection::Memory { needed_bytes: 64 << 20, free_bytes: 1 << 20 };
+    let rejection = Rejection::Memory {
+        needed_bytes: 64 << 20,
+        free_bytes: 1 << 20,
+    };
     let on = WaitingOn::Hosts {
         missing: 1,
-        rejections: vec![RejectionCount { rejection, hosts: 3, example: "h-2".parse().unwrap() }],
+        rejections: vec![RejectionCount {
+            rejection,
+            hosts: 3,
+            example: "h-2".parse().unwrap(),
+        }],
     };
     let applied = Applied {
         commit: 42,
@@ -217,13 +286,27 @@ fn the_api_is_what_it_was() {
             change: Change::Updated,
         }],
         changes: vec![change],
-        waiting: vec![heddle_protocol::api::apply::Waiting { workload: unit().workload, on }],
+        waiting: vec![heddle_protocol::api::apply::Waiting {
+            workload: unit().workload,
+            on,
+        }],
         notes: vec!["a note".into()],
     };
-    let ok = Response { v: 1, ok: Some(serde_json::to_value(&applied).unwrap()), error: None };
+    let ok = Response {
+        v: 1,
+        ok: Some(serde_json::to_value(&applied).unwrap()),
+        error: None,
+    };
     check("response", &ok);
     let error = ApiError::new(ErrorCode::Conflict, "failed to apply", "look again");
-    check("response-error", &Response { v: 1, ok: None, error: Some(error) });
+    check(
+        "response-error",
+        &Response {
+            v: 1,
+            ok: None,
+            error: Some(error),
+        },
+    );
 }
 
 #[test]
@@ -239,7 +322,10 @@ fn stored_records_are_what_they_were() {
                 label: "region".into(),
                 rule: LabelRule::In(BTreeSet::from(["eu".into(), "us".into()])),
             }],
-            spread: vec![Spread { by: "region".into(), weights: BTreeMap::from([("eu".into(), 2), ("us".into(), 1)]) }],
+            spread: vec![Spread {
+                by: "region".into(),
+                weights: BTreeMap::from([("eu".into(), 2), ("us".into(), 1)]),
+            }],
             capabilities: BTreeSet::from(["web".parse().unwrap()]),
             reserve_bytes: 256 << 20,
             http: vec![trigger()],
@@ -258,8 +344,14 @@ fn stored_records_are_what_they_were() {
     let platform = PlatformRecord {
         generation: Generation(1),
         manifest: serde_json::json!({"kind": "Platform"}),
-        hosts: vec![Requirement { label: "tier".into(), rule: LabelRule::Exists(true) }],
-        offers: BTreeMap::from([("sessions".parse().unwrap(), CapabilityOffer::KeyvalueMemory { shared: true })]),
+        hosts: vec![Requirement {
+            label: "tier".into(),
+            rule: LabelRule::Exists(true),
+        }],
+        offers: BTreeMap::from([(
+            "sessions".parse().unwrap(),
+            CapabilityOffer::KeyvalueMemory { shared: true },
+        )]),
         applied_at: UnixMs(3),
     };
     check("record-platform", &platform);
@@ -280,9 +372,19 @@ fn stored_records_are_what_they_were() {
         }],
     };
     check("record-place", &place);
-    let host = HostRecord { public_key: "UABC".into(), admin: HostAdmin::Draining, joined_at: UnixMs(5) };
+    let host = HostRecord {
+        public_key: "UABC".into(),
+        admin: HostAdmin::Draining,
+        joined_at: UnixMs(5),
+    };
     check("record-host", &host);
-    check("record-join-token", &JoinTokenRecord { made_at: UnixMs(6), valid_until: UnixMs(7) });
+    check(
+        "record-join-token",
+        &JoinTokenRecord {
+            made_at: UnixMs(6),
+            valid_until: UnixMs(7),
+        },
+    );
     let audit = AuditRecord {
         n: 42,
         epoch: 2,

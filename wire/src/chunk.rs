@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// How often one chunk is sent again before the whole request fails.
 const ATTEMPTS_MAX: u32 = 3;
+/// How often a receiver may forget what it had before the whole request fails: with too many senders at a time, all of
+/// them would otherwise begin again for ever.
+const RESTARTS_MAX: u32 = 3;
 
 /// Why a request has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,8 @@ pub enum RequestError {
     },
 }
 
-/// Asks with a message of any size, in chunks when it is large, and returns the reply.
+/// Asks with a message of any size, in chunks when it is large, and returns the reply. Without progress for `timeout`,
+/// it fails; the last chunk is the request itself, and its reply may take that long.
 pub async fn request(
     client: &async_nats::Client,
     subject: &str,
@@ -47,14 +51,17 @@ pub async fn request(
         return ask(client, subject, None, payload, timeout).await;
     }
     let (digest, size) = (Digest::of(&payload), payload.len() as u64);
-    let (mut offset, mut attempts) = (0u64, 0u32);
+    let (mut offset, mut attempts, mut restarts) = (0u64, 0u32, 0u32);
     loop {
         let end = (offset + CHUNK_BYTES as u64).min(size);
         let part = payload.slice(offset as usize..end as usize);
         let header = Chunk { digest, size, offset }.to_header();
-        let reply = match ask(client, subject, Some(header), part, timeout).await {
+        // A chunk before the last is answered at once: if it is not, it was lost, and there is time to send it again.
+        let is_last = end == size;
+        let within = if is_last { timeout } else { timeout / (ATTEMPTS_MAX + 1) };
+        let reply = match ask(client, subject, Some(header), part, within).await {
             Ok(reply) => reply,
-            Err(RequestError::NoReply { .. }) if attempts < ATTEMPTS_MAX => {
+            Err(RequestError::NoReply { .. }) if !is_last && attempts < ATTEMPTS_MAX => {
                 attempts += 1;
                 continue;
             }
@@ -70,7 +77,8 @@ pub async fn request(
             Some(Ok(next)) if next < size => {
                 // A receiver that forgot what it had asks from an earlier offset; that may not go on for ever.
                 attempts = if next > offset { 0 } else { attempts + 1 };
-                if attempts > ATTEMPTS_MAX {
+                restarts += u32::from(next < offset);
+                if attempts > ATTEMPTS_MAX || restarts > RESTARTS_MAX {
                     let why = format!("the receiver stays at byte {next} of {size}");
                     return Err(RequestError::NoReply {
                         subject: subject.to_owned(),

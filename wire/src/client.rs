@@ -4,6 +4,7 @@ use crate::chunk::{self, RequestError};
 use crate::connect::{self, ConnectError, ConnectOptions, Link};
 use bytes::Bytes;
 use heddle_protocol::api::{self, ApiError, Request, Response, Verb};
+use heddle_protocol::defaults::MESSAGE_BYTES_MAX;
 use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::error::ProtocolError;
 use heddle_protocol::id::{Namespace, Realm, RequestId};
@@ -13,6 +14,10 @@ use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a request that writes waits for its answer before it is sent again: the scheduler that took it may be gone,
+/// and the one after it answers within seconds. Doubled each time, for what takes long.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(4);
 
 /// How the client asks.
 #[derive(Debug, Clone)]
@@ -161,12 +166,21 @@ impl Client {
     ) -> Result<async_nats::Message, ClientError> {
         let started = Instant::now();
         let (mut pause, mut may_have_landed) = (Duration::from_millis(50), false);
+        let mut again_after = match (V::WRITES, payload.len() <= MESSAGE_BYTES_MAX) {
+            (true, true) => WRITE_AGAIN_AFTER,
+            // It takes a while to send, and as long to send again.
+            (true, false) => WRITE_AGAIN_AFTER.max(self.options.patience / 2),
+            // What only reads may take as long as it likes, and would begin anew.
+            (false, _) => Duration::MAX,
+        };
         loop {
             let left = self
                 .options
                 .patience
                 .saturating_sub(started.elapsed())
-                .max(Duration::from_millis(100));
+                .max(Duration::from_millis(100))
+                .min(again_after);
+            again_after = again_after.saturating_mul(2);
             let error = match chunk::request(&self.link.client, subject, payload.clone(), left).await {
                 Ok(reply) => return Ok(reply),
                 Err(RequestError::NoResponders(_)) => "no scheduler listens; is one running?".to_owned(),

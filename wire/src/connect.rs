@@ -117,7 +117,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
     }
     let urls: Vec<String> = options.url.split(',').map(|u| u.trim().to_owned()).collect();
     // The client library does not take a login out of a URL by itself.
-    let login = urls.iter().filter_map(|u| u.parse::<async_nats::ServerAddr>().ok()).find(|a| a.username().is_some());
+    let login = urls
+        .iter()
+        .filter_map(|u| u.parse::<async_nats::ServerAddr>().ok())
+        .find(|a| a.username().is_some());
     if let Some(address) = login {
         let user = address.username().unwrap_or_default().to_owned();
         nats = match address.password() {

@@ -32,7 +32,7 @@ pub struct Applied {
     pub commit: u64,
     /// The objects, in the order of the documents, then those that changed because of them.
     pub objects: Vec<AppliedObject>,
-    /// What starts and stops where.
+    /// What starts and stops where. Of thousands the first; a note says so.
     pub changes: Vec<PlacementChange>,
     /// What would stay without a place, by workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -24,11 +24,11 @@ pub struct Explanation {
     pub status: WorkloadStatus,
     /// How its replicas are spread, in words.
     pub spread: String,
-    /// Why each host with replicas has them.
+    /// Why each host with replicas has them. Of thousands, as many as one message holds.
     pub chosen: Vec<Chosen>,
     /// Why the other hosts would not take one more, commonest reason first.
     pub refused: Vec<RejectionCount>,
-    /// Every refusing host with its reason, at most 100.
+    /// Refusing hosts with their reasons, at most 100.
     pub hosts: Vec<HostVerdict>,
     /// The smallest changes that would let a missing replica be placed, in words.
     pub would_help: Vec<String>,

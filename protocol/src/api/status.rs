@@ -51,12 +51,12 @@ pub struct WorkloadStatus {
     pub ready: u32,
     /// Replicas ready, of earlier generations that still serve.
     pub ready_old: u32,
-    /// Where they are.
+    /// Where they are. Of thousands, as many as one message holds.
     pub units: Vec<PlacedUnit>,
     /// What it waits for, if it is not ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingOn>,
-    /// Where it can be reached.
+    /// Where it can be reached. Of thousands, as many as one message holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
 }

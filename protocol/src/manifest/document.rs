@@ -132,8 +132,7 @@ pub fn load(bytes: &[u8], source: &str) -> Result<Vec<Document>, Vec<Problem>> {
 /// # Errors
 /// All problems with the text itself.
 pub fn values(bytes: &[u8], source: &str) -> Result<Vec<serde_json::Value>, Vec<Problem>> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|error| vec![not_utf8(bytes, error.valid_up_to(), source)])?;
+    let text = std::str::from_utf8(bytes).map_err(|error| vec![not_utf8(bytes, error.valid_up_to(), source)])?;
     let (trees, problems) = tree::read(text, source);
     if problems.is_empty() {
         Ok(trees.iter().map(Node::to_json).collect())

@@ -218,7 +218,7 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
         Rejection::InstanceMemory { max_bytes, .. } => {
             format!(
                 "lower limits.memory to {}, the most that an instance on {host} has",
-                Bytes(*max_bytes)
+                size_below(*max_bytes)
             )
         }
         Rejection::Memory {
@@ -230,13 +230,19 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
                 0 => format!("free {lacking} of memory on {host}"),
                 free => format!(
                     "free {lacking} of memory on {host}, or lower reserve.memory to {}",
-                    Bytes(*free)
+                    size_below(*free)
                 ),
             }
         }
         Rejection::Slots { slots } => format!("raise the replica slots of {host} above {slots}"),
         Rejection::AlreadyThere => format!("nothing on {host}: it runs there already"),
     }
+}
+
+/// The most that fits, as a manifest may write it: rounded down, for sizes there are whole numbers.
+fn size_below(bytes: u64) -> Bytes {
+    let unit = [1 << 20, 1 << 10].into_iter().find(|unit| bytes >= *unit).unwrap_or(1);
+    Bytes(bytes - bytes % unit)
 }
 
 fn new_host(intent: &Intent) -> String {

@@ -3,7 +3,7 @@
 //! In: facts, each with the time at which it was learned. Out: the changed world, and as data what the shell should do:
 //! plan again, ask a host, tell people.
 
-use crate::liveness::{HostLiveness, judge};
+use crate::liveness::{HostLiveness, is_settling, judge};
 use crate::observed::{ObservedHost, TakenReport};
 use crate::world::{Dirty, World};
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
@@ -126,11 +126,13 @@ impl World {
             Fact::SchedulerStarted { now } => {
                 self.watch.started_at = now;
                 self.watch.link_up_since = Some(now);
+                self.watch.settling = true;
                 noted.plan_for(Dirty::All);
             }
             Fact::LinkUp { now } => {
                 if self.watch.link_up_since.is_none() {
                     self.watch.link_up_since = Some(now);
+                    self.watch.settling = true;
                     noted.tell("link-up", "scheduler", "link to NATS is up");
                 }
                 self.announce(now, &mut noted);
@@ -165,7 +167,14 @@ impl World {
                         .or(Some(accepted));
                 }
             }
-            Fact::TimePassed { now } => self.announce(now, &mut noted),
+            Fact::TimePassed { now } => {
+                self.announce(now, &mut noted);
+                if self.watch.settling && !is_settling(self, now) {
+                    // What waited for hosts that were not heard is placed on those that were.
+                    self.watch.settling = false;
+                    noted.plan_for(Dirty::none());
+                }
+            }
         }
         noted
     }

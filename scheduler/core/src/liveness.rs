@@ -86,6 +86,11 @@ pub fn is_heard(world: &World, host: &HostId, now: Mono) -> bool {
     world.hosts.contains_key(host) && judge_alone(world, host, now) == HostLiveness::Alive
 }
 
+/// Whether this scheduler has listened for less than one timeout: hosts that it has not heard may yet be heard.
+pub fn is_settling(world: &World, now: Mono) -> bool {
+    now < listening_since(world).plus(world.watch.options.lost_after_ms)
+}
+
 /// The earliest moment after `now` at which time alone may change a verdict.
 pub fn next_change(world: &World, now: Mono) -> Option<Mono> {
     let options = &world.watch.options;
@@ -125,9 +130,12 @@ fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
 /// Since when a host could have been heard and was not.
 fn silence_began(world: &World, host: &HostId) -> Mono {
     let heard = world.observed.get(host).map_or(Mono(0), |observed| observed.last_heard);
-    heard
-        .max(world.watch.started_at)
-        .max(world.watch.link_up_since.unwrap_or(Mono(0)))
+    heard.max(listening_since(world))
+}
+
+/// Since when this scheduler could hear its hosts.
+fn listening_since(world: &World) -> Mono {
+    world.watch.started_at.max(world.watch.link_up_since.unwrap_or(Mono(0)))
 }
 
 /// How long the rest of a cut-off zone has to come back once its first host is heard again: two timeouts, so that hosts

@@ -147,6 +147,8 @@ pub struct Watch {
     pub started_at: Mono,
     /// Since when its own link to NATS is up; none while it is down.
     pub link_up_since: Option<Mono>,
+    /// Whether placing may still wait for hosts that were not heard yet.
+    pub(crate) settling: bool,
     /// When a host of a cut-off zone was last heard again, by zone.
     pub(crate) thawed_at: BTreeMap<String, Mono>,
     /// The last judgement of each host that was told as an event.

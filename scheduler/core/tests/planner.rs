@@ -7,6 +7,7 @@ use heddle_protocol::api::apply::Change;
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::id::Generation;
 use heddle_protocol::record::WaitTarget;
+use heddle_protocol::report::WaitingOn;
 use heddle_scheduler_core::apply::{Joining, collect_garbage, decide_join, decide_token};
 use heddle_scheduler_core::testing::{fleet, host, id, workload_yaml};
 use heddle_scheduler_core::{Fact, World, host_spec, plan, plan_only, waited};
@@ -138,6 +139,43 @@ fn waiting_ends_when_the_generation_or_a_later_one_runs_and_nothing_else() {
     let fleet = fleet.ready();
     assert!(done(&fleet, Some(1)).done && done(&fleet, Some(2)).done && !done(&fleet, Some(3)).done);
     assert!(!done(&fleet, None).done);
+}
+
+#[test]
+fn a_scheduler_that_just_started_crowds_nothing_onto_the_first_hosts_that_it_hears() {
+    let mut fleet = fleet().hosts(3).workload("web", 3).ready();
+    fleet.silence("host-2");
+    fleet.silence("host-3");
+    fleet.restart_scheduler();
+    fleet.tick(1_000);
+    fleet
+        .apply(&workload_yaml("web", "replicas: 3\nimage: hello:v2"))
+        .unwrap();
+    assert_eq!(fleet.place("web"), "@1 host-1 ×1, host-2 ×1, host-3 ×1");
+    let status = fleet.status("web").unwrap();
+    assert!(
+        status
+            .waiting
+            .iter()
+            .any(|on| matches!(on, WaitingOn::Hosts { missing: 3, .. })),
+        "{status:?}"
+    );
+    fleet.wake("host-2");
+    fleet.wake("host-3");
+    fleet.make_ready(|_, _| true);
+    assert_eq!(fleet.place("web"), "@2 host-1 ×1, host-2 ×1, host-3 ×1");
+}
+
+#[test]
+fn a_host_that_stays_silent_after_the_scheduler_started_is_waited_for_no_longer_than_the_timeout() {
+    let mut fleet = fleet().hosts(3);
+    fleet.silence("host-3");
+    fleet.restart_scheduler();
+    fleet.tick(1_000);
+    fleet.apply(&workload_yaml("web", "replicas: 2")).unwrap();
+    assert_eq!(fleet.place("web"), "nowhere");
+    fleet.tick(2_500);
+    assert_eq!(fleet.place("web"), "@1 host-1 ×1, host-2 ×1");
 }
 
 #[test]

@@ -16,9 +16,15 @@ use heddle_protocol::defaults::{ARTIFACT_BYTES_MAX, CHUNK_BYTES};
 use heddle_protocol::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of artifacts kept in memory for agents that ask: a few of the largest, or thousands of ordinary ones.
 const CACHE_BYTES_MAX: u64 = 256 << 20;
+/// How long an artifact that somebody uploaded, asked about or applied with is kept although no record names it: an
+/// apply may be on its way to its commit, which waits for as long as the store is away.
+const ASKED_FOR: Duration = Duration::from_secs(86_400);
+/// Artifacts read from the store at the same time. A fleet that asks for one at once must not fill the memory with it.
+const READS_MAX: usize = 4;
 
 /// The artifacts of one realm.
 #[derive(Clone)]
@@ -26,11 +32,14 @@ pub struct ArtifactPool {
     store: ArtifactStore,
     oci: oci::Fetcher,
     shared: Arc<Mutex<Shared>>,
+    reads: Arc<tokio::sync::Semaphore>,
 }
 
 #[derive(Default)]
 struct Shared {
     infos: BTreeMap<Digest, ArtifactInfo>,
+    /// When each was last uploaded, asked about or applied with. Only of artifacts that are in the store.
+    asked: BTreeMap<Digest, Instant>,
     cached: BTreeMap<Digest, Bytes>,
     order: VecDeque<Digest>,
     cached_bytes: u64,
@@ -43,13 +52,17 @@ impl ArtifactPool {
             store,
             oci,
             shared: Arc::default(),
+            reads: Arc::new(tokio::sync::Semaphore::new(READS_MAX)),
         }
     }
 
     /// What is known of an image without waiting: only of a digest that was read before.
     pub fn known(&self, image: &str) -> Option<ArtifactInfo> {
         let digest = image.parse::<Digest>().ok()?;
-        self.lock().infos.get(&digest).cloned()
+        let mut shared = self.lock();
+        let info = shared.infos.get(&digest).cloned()?;
+        shared.asked.insert(digest, Instant::now());
+        Some(info)
     }
 
     /// Finds out what an image is: by its digest in the store, or from a registry, whose tag is resolved now, once.
@@ -81,7 +94,11 @@ impl ArtifactPool {
 
     async fn contains(&self, digest: &Digest) -> Result<bool, ApiError> {
         let size = self.store.size_of(digest).await;
-        Ok(size.map_err(|e| unavailable("look for", digest, &e))?.is_some())
+        let found = size.map_err(|e| unavailable("look for", digest, &e))?.is_some();
+        if found {
+            self.lock().asked.insert(*digest, Instant::now());
+        }
+        Ok(found)
     }
 
     /// Keeps bytes under their digest, after checking that they are a component.
@@ -91,6 +108,8 @@ impl ArtifactPool {
             return Ok(info);
         }
         let digest = info.digest;
+        // Before it is there: collecting may look at the store at any time.
+        self.lock().asked.insert(digest, Instant::now());
         self.store
             .put(bytes.clone())
             .await
@@ -111,6 +130,11 @@ impl ArtifactPool {
 
     /// An artifact's bytes, from memory or from the store, verified.
     pub async fn bytes(&self, digest: &Digest) -> Result<Bytes, ApiError> {
+        if let Some(bytes) = self.lock().cached.get(digest).cloned() {
+            return Ok(bytes);
+        }
+        // The semaphore is never closed.
+        let _turn = self.reads.acquire().await.ok();
         if let Some(bytes) = self.lock().cached.get(digest).cloned() {
             return Ok(bytes);
         }
@@ -135,7 +159,7 @@ impl ArtifactPool {
         Ok((bytes.len() as u64, bytes.slice(start..end)))
     }
 
-    /// Deletes what nobody names. Returns how many went.
+    /// Deletes what nobody names, and nobody asked for lately. Returns how many went.
     pub async fn collect(&self, named: &BTreeSet<Digest>) -> Result<usize, ApiError> {
         let stored = self.store.list().await.map_err(|e| {
             ApiError::new(
@@ -147,7 +171,7 @@ impl ArtifactPool {
         let mut gone = 0;
         for kept in stored {
             let digest = kept.digest;
-            if named.contains(&digest) {
+            if named.contains(&digest) || self.lock().is_asked_for(&digest, Instant::now()) {
                 continue;
             }
             self.store
@@ -162,6 +186,7 @@ impl ArtifactPool {
 
     fn remember(&self, info: ArtifactInfo, bytes: Bytes) {
         let mut shared = self.lock();
+        shared.asked.insert(info.digest, Instant::now());
         shared.cache(info.digest, bytes);
         shared.infos.insert(info.digest, info);
     }
@@ -195,8 +220,15 @@ impl Shared {
         }
     }
 
+    fn is_asked_for(&self, digest: &Digest, now: Instant) -> bool {
+        self.asked
+            .get(digest)
+            .is_some_and(|at| now.saturating_duration_since(*at) < ASKED_FOR)
+    }
+
     fn forget(&mut self, digest: &Digest) {
         self.infos.remove(digest);
+        self.asked.remove(digest);
         self.order.retain(|d| d != digest);
         if let Some(bytes) = self.cached.remove(digest) {
             self.cached_bytes -= bytes.len() as u64;
@@ -249,4 +281,21 @@ fn unavailable(doing: &str, digest: &Digest, error: &StoreError) -> ApiError {
         format!("failed to {doing} artifact {}: {error}", digest.short()),
         "check that nats-server is up, then try again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_today_is_not_collected() {
+        let (digest, now) = (Digest::of(b"a"), Instant::now());
+        let mut shared = Shared::default();
+        assert!(!shared.is_asked_for(&digest, now));
+        shared.asked.insert(digest, now);
+        assert!(shared.is_asked_for(&digest, now + Duration::from_secs(3_600)));
+        assert!(!shared.is_asked_for(&digest, now + ASKED_FOR));
+        shared.forget(&digest);
+        assert!(!shared.is_asked_for(&digest, now));
+    }
 }

@@ -3,7 +3,7 @@
 //! Everything here is a plain function over plain values: the loop hands over what waits, and carries out what comes
 //! back.
 
-use crate::serve::Ask;
+use crate::serve::{Ask, fit};
 use crate::store::{VALUE_BYTES_MAX, Write};
 use bytes::Bytes;
 use heddle_protocol::api::apply::{Applied, Waiting};
@@ -12,7 +12,7 @@ use heddle_protocol::api::objects::{Delete, Undo};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::Hello;
-use heddle_protocol::id::{Version, WorkloadId};
+use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
 use heddle_protocol::report::{PlacementChange, WaitingOn};
@@ -63,6 +63,9 @@ pub enum Change {
     },
     /// Delete these records, if still nothing names them.
     Collect(BTreeSet<Key>),
+    /// Write a host's record as it is, so that the head moves: the host's spec changed without a commit (its labels did),
+    /// and must have a newer version than the one that it holds.
+    Renew(HostId),
 }
 
 /// Who waits for the outcome of a change.
@@ -171,7 +174,10 @@ pub fn preview(
     now: Mono,
     at: UnixMs,
 ) -> Result<serde_json::Value, ApiError> {
-    let queued = Queued { asker: Asker::Nobody, change: Change::Apply { documents, at: None } };
+    let queued = Queued {
+        asker: Asker::Nobody,
+        change: Change::Apply { documents, at: None },
+    };
     let mut batch = decide(world, vec![queued], dirty, now, at);
     match (batch.decided.pop(), batch.refused.pop()) {
         (Some(mut decided), _) => {
@@ -179,7 +185,11 @@ pub fn preview(
             Ok(decided.answer)
         }
         (None, Some(refused)) => Err(refused.error),
-        (None, None) => Err(ApiError::new(ErrorCode::Internal, "failed to plan: nothing was decided", "report this")),
+        (None, None) => Err(ApiError::new(
+            ErrorCode::Internal,
+            "failed to plan: nothing was decided",
+            "report this",
+        )),
     }
 }
 
@@ -228,9 +238,13 @@ fn with_plan(
     applied.changes = changes.into_iter().take(CHANGES_MAX).collect();
     // Replicas that are about to start are no hindrance; what has no place is.
     let hinders = |on: &WaitingOn| !matches!(on, WaitingOn::Units { .. });
-    let waiting = report.waiting().into_iter().filter(|(id, on)| concerns(id) && hinders(on)).take(WAITING_MAX);
+    let waiting = report
+        .waiting()
+        .into_iter()
+        .filter(|(id, on)| concerns(id) && hinders(on))
+        .take(WAITING_MAX);
     applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
-    applied
+    fit::applied(applied)
 }
 
 fn decide_one(world: &World, change: Change, now: Mono, at: UnixMs) -> Result<(Vec<apply::Write>, Draft), ApiError> {
@@ -268,6 +282,17 @@ fn decide_one(world: &World, change: Change, now: Mono, at: UnixMs) -> Result<(V
                 trust_on_first_use: at_first_sight,
             };
             Ok((apply::decide_join(world, &joining, at)?.writes, Draft::Nothing))
+        }
+        Change::Renew(host) => {
+            let record = world
+                .hosts
+                .get(&host)
+                .and_then(|record| serde_json::to_vec(record).ok());
+            let write = record.map(|value| apply::Write {
+                key: Key::Host(host),
+                value: Some(value),
+            });
+            Ok((write.into_iter().collect(), Draft::Nothing))
         }
         Change::Collect(keys) => {
             let unnamed = apply::collect_garbage(world, at).into_iter();

@@ -75,7 +75,7 @@ metrics! {
     reports_total: "counter",
     /// Specs pushed to hosts.
     pushes_total: "counter",
-    /// Pushes that were not answered.
+    /// Pushes that no host accepted: not answered, or refused.
     pushes_failed_total: "counter",
     /// Clients that wait for a workload.
     waiters: "gauge",

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
-use heddle_protocol::host_report::{Accepted, SpecAnswer};
+use heddle_protocol::host_report::{Accepted, SpecAnswer, SpecRefusal};
 use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
 use heddle_protocol::id::{BootId, HostId, Realm, Version};
 use heddle_protocol::sign::SigningKey;
@@ -38,7 +38,8 @@ struct Wanted {
     body: HostSpecBody,
     digest: Digest,
     version: Version,
-    in_flight: bool,
+    /// The digest of what is being pushed.
+    in_flight: Option<Digest>,
     retry_at: Mono,
     failures: u32,
 }
@@ -81,7 +82,7 @@ impl Pusher {
                     body,
                     digest,
                     version: head,
-                    in_flight: false,
+                    in_flight: None,
                     retry_at: Mono::default(),
                     failures: 0,
                 };
@@ -94,7 +95,30 @@ impl Pusher {
     /// Forgets a host.
     pub fn forget(&mut self, host: &HostId) {
         if let Some(wanted) = self.hosts.remove(host) {
-            self.in_flight -= usize::from(wanted.in_flight);
+            self.in_flight -= usize::from(wanted.in_flight.is_some());
+        }
+    }
+
+    /// The hosts that something is kept for.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostId> {
+        self.hosts.keys()
+    }
+
+    /// Whether one more push may be under way.
+    pub fn has_room(&self) -> bool {
+        self.in_flight < IN_FLIGHT_MAX
+    }
+
+    /// Whether a host refused its spec because it holds another one of the very version that the head has: what it
+    /// should hold changed without a commit, and only the next commit gives that a version of its own.
+    pub fn needs_newer_head(&self, pushed: &Pushed, head: Version) -> bool {
+        let wanted = self.hosts.get(&pushed.host);
+        match &pushed.answer {
+            Ok(SpecAnswer::Refused {
+                reason: SpecRefusal::Older(_),
+                accepted: Some(accepted),
+            }) => accepted.version == head && wanted.is_some_and(|w| w.digest != accepted.digest && w.version == head),
+            _ => false,
         }
     }
 
@@ -119,14 +143,14 @@ impl Pusher {
         accepted: Option<Accepted>,
         now: Mono,
     ) -> Option<Push> {
-        if self.in_flight >= IN_FLIGHT_MAX || !self.is_behind(host, accepted) {
+        if !self.has_room() || !self.is_behind(host, accepted) {
             return None;
         }
         let wanted = self.hosts.get_mut(host)?;
-        if wanted.in_flight || now < wanted.retry_at {
+        if wanted.in_flight.is_some() || now < wanted.retry_at {
             return None;
         }
-        wanted.in_flight = true;
+        wanted.in_flight = Some(wanted.digest);
         self.in_flight += 1;
         let spec = HostSpec {
             realm: realm.clone(),
@@ -146,7 +170,7 @@ impl Pusher {
     pub fn waiting(&self) -> impl Iterator<Item = HostId> + '_ {
         self.hosts
             .iter()
-            .filter(|(_, w)| w.failures > 0 && !w.in_flight)
+            .filter(|(_, w)| w.failures > 0 && w.in_flight.is_none())
             .map(|(host, _)| host.clone())
     }
 
@@ -155,10 +179,14 @@ impl Pusher {
         let Some(wanted) = self.hosts.get_mut(&pushed.host) else {
             return false;
         };
-        if std::mem::take(&mut wanted.in_flight) {
+        let sent = wanted.in_flight.take();
+        if sent.is_some() {
             self.in_flight -= 1;
         }
-        if let Ok(SpecAnswer::Accepted(_)) = &pushed.answer {
+        // An agent that accepts something else than it was sent would otherwise be pushed to without a pause.
+        if let Ok(SpecAnswer::Accepted(accepted)) = &pushed.answer
+            && sent.is_none_or(|digest| digest == accepted.digest)
+        {
             wanted.failures = 0;
             return false;
         }
@@ -174,7 +202,7 @@ impl Pusher {
             }
         }
         let pause = (RETRY_MS << wanted.failures.min(6)).min(RETRY_MS_MAX);
-        wanted.failures += 1;
+        wanted.failures = wanted.failures.saturating_add(1);
         wanted.retry_at = now.plus((pause as f64 * (0.5 + jitter / 2.0)) as u64);
         true
     }
@@ -198,7 +226,6 @@ async fn deliver(client: &async_nats::Client, key: &SigningKey, push: Push) -> a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heddle_protocol::host_report::SpecRefusal;
 
     fn host() -> HostId {
         HostId::parse("h").unwrap()
@@ -264,6 +291,49 @@ mod tests {
         answer(&mut pusher, Err(String::new()), Version { epoch: 1, n: 8 }, 0);
         pusher.want(&host(), body(2), Version { epoch: 1, n: 9 }).unwrap();
         assert_eq!(due(&mut pusher, None, 0), Some(Version { epoch: 1, n: 9 }));
+    }
+
+    #[test]
+    fn a_spec_that_changed_without_a_commit_waits_for_the_next_one() {
+        let mut pusher = Pusher::default();
+        let head = Version { epoch: 1, n: 7 };
+        pusher.want(&host(), body(1), head).unwrap();
+        let held = Accepted {
+            version: head,
+            digest: pusher.wanted_digest(&host()).unwrap(),
+        };
+        pusher.want(&host(), body(2), head).unwrap();
+        assert_eq!(due(&mut pusher, Some(held), 0), Some(head));
+        let refused = Pushed {
+            host: host(),
+            boot_id: BootId::new("b"),
+            answer: Ok(SpecAnswer::Refused {
+                reason: SpecRefusal::Older("1.7".into()),
+                accepted: Some(held),
+            }),
+        };
+        assert!(pusher.note(&refused, head, Mono(0), 1.0));
+        assert!(pusher.needs_newer_head(&refused, head));
+        let next = Version { epoch: 1, n: 8 };
+        assert!(!pusher.needs_newer_head(&refused, next));
+        assert_eq!(due(&mut pusher, Some(held), 100), Some(head));
+        pusher.note(&refused, next, Mono(100), 1.0);
+        assert_eq!(due(&mut pusher, Some(held), 1_000), Some(next));
+    }
+
+    #[test]
+    fn an_agent_that_accepts_something_else_is_not_pushed_to_without_a_pause() {
+        let mut pusher = Pusher::default();
+        let head = Version { epoch: 1, n: 7 };
+        pusher.want(&host(), body(1), head).unwrap();
+        assert!(due(&mut pusher, None, 0).is_some());
+        let other = Accepted {
+            version: head,
+            digest: Digest::of(b"other"),
+        };
+        answer(&mut pusher, Ok(SpecAnswer::Accepted(other)), head, 0);
+        assert_eq!(due(&mut pusher, Some(other), 50), None);
+        assert!(due(&mut pusher, Some(other), 200).is_some());
     }
 
     #[test]

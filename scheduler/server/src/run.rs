@@ -91,13 +91,13 @@ pub(crate) struct Scheduler {
     keep: keep::Keep,
 }
 
+/// Documents with what their images are, and the commit that they must be applied at.
+pub(crate) type Resolved = Result<(Vec<ResolvedDocument>, Option<u64>), ApiError>;
+
 /// What work beside the loop came to.
 pub(crate) enum Done {
     /// A manifest was read and its images resolved.
-    Resolved {
-        ask: Box<Ask>,
-        documents: Result<Vec<ResolvedDocument>, ApiError>,
-    },
+    Resolved { ask: Box<Ask>, documents: Resolved },
     /// A commit ended, one way or the other.
     Committed(commit::CommitEnd),
     /// A push ended.
@@ -335,6 +335,17 @@ impl Scheduler {
             Metrics::add(&self.metrics.pushes_failed_total, 1);
             tracing::debug!(host = %pushed.host, answer = ?pushed.answer, "a push was not accepted");
         }
+        if self.pusher.needs_newer_head(pushed, self.world.head) && self.committing.is_none() && !self.keep.reload {
+            let host = pushed.host.clone();
+            let waits = self
+                .queue
+                .iter()
+                .any(|queued| matches!(&queued.change, Change::Renew(h) if *h == host));
+            if !waits {
+                // A full queue moves the head without this one.
+                let _ = self.queue(Change::Renew(host).unasked());
+            }
+        }
         if let Ok(heddle_protocol::host_report::SpecAnswer::Accepted(accepted)) = &pushed.answer {
             let (host, boot_id) = (pushed.host.clone(), pushed.boot_id.clone());
             let noted = self.world.apply(Fact::HostAcceptedSpec {
@@ -386,7 +397,12 @@ impl Scheduler {
 
     fn push_due(&mut self) {
         let now = self.now();
-        for host in std::mem::take(&mut self.behind) {
+        while let Some(host) = self.behind.pop_first() {
+            if !self.pusher.has_room() {
+                // The answer to any push under way makes room, and brings the loop here again.
+                self.behind.insert(host);
+                break;
+            }
             let Some(observed) = self.world.observed.get(&host) else {
                 continue;
             };
@@ -418,7 +434,8 @@ impl Scheduler {
         let hosts = match hosts {
             Some(hosts) => hosts,
             None => {
-                all = self.world.hosts.keys().cloned().collect();
+                // Those that are known no longer are forgotten below.
+                all = self.world.hosts.keys().chain(self.pusher.hosts()).cloned().collect();
                 &all
             }
         };

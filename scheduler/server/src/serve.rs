@@ -1,6 +1,7 @@
 //! Takes API requests in: puts chunks together, checks the envelope and the right to ask, and hands each request to
 //! what answers it. Reading verbs are answered at once from memory; writing verbs join the next commit.
 
+pub mod fit;
 pub mod logs;
 pub mod read;
 pub mod wait;
@@ -34,7 +35,7 @@ pub struct Ask {
     pub actor: String,
     /// The verb's body, not read yet.
     pub body: serde_json::Value,
-    /// The digest of body and attachment: the request id used again must come with the same.
+    /// The digest of namespace, verb, body and attachment: the request id used again must come with the same.
     pub body_digest: Digest,
     /// The attachment.
     pub attachment: Bytes,
@@ -91,7 +92,7 @@ fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::
         None => request.actor,
     };
     let attachment = payload.slice_ref(attachment);
-    let body_digest = digest_of(&request.body, &attachment);
+    let body_digest = digest_of(&namespace, &verb, &request.body, &attachment);
     Ok(Ask {
         reply,
         namespace,
@@ -117,9 +118,10 @@ fn check_signature(opened: &envelope::Envelope<'_>) -> Result<Option<String>, Ap
     }
 }
 
-fn digest_of(body: &serde_json::Value, attachment: &[u8]) -> Digest {
+fn digest_of(namespace: &Namespace, verb: &str, body: &serde_json::Value, attachment: &[u8]) -> Digest {
+    let mut bytes = format!("{namespace}.{verb}\0").into_bytes();
     // serde_json's maps are ordered, so equal bodies have equal bytes.
-    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+    bytes.extend(serde_json::to_vec(body).unwrap_or_default());
     bytes.push(0);
     bytes.extend_from_slice(Digest::of(attachment).as_bytes());
     Digest::of(&bytes)
@@ -202,6 +204,21 @@ mod tests {
         let open = Access::Open;
         let read = ask(unsigned, &open).unwrap();
         assert_eq!((read.verb.as_str(), &read.attachment[..]), ("apply", &b"bytes"[..]));
+    }
+
+    #[test]
+    fn one_body_for_two_verbs_or_namespaces_is_two_requests() {
+        let digest = |namespace: &str, verb| {
+            digest_of(
+                &namespace.parse().unwrap(),
+                verb,
+                &serde_json::json!({"a": 1}),
+                b"bytes",
+            )
+        };
+        assert_eq!(digest("shop", "apply"), digest("shop", "apply"));
+        assert_ne!(digest("shop", "apply"), digest("shop", "delete"));
+        assert_ne!(digest("shop", "apply"), digest("other", "apply"));
     }
 
     #[test]

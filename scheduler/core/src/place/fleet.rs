@@ -2,7 +2,7 @@
 
 use super::filter::{Need, Shape};
 use crate::desired::{HostOffers, Labels, offers_of};
-use crate::liveness::{HostLiveness, judge, partitions};
+use crate::liveness::{HostLiveness, is_settling, judge, partitions};
 use crate::observed::ObservedHost;
 use crate::world::World;
 use heddle_protocol::host_report::Capacity;
@@ -62,6 +62,7 @@ impl HostView<'_> {
 #[derive(Clone)]
 pub struct Fleet<'a> {
     hosts: Vec<HostView<'a>>,
+    settling: bool,
     partitions: BTreeMap<String, BTreeSet<HostId>>,
     fits: BTreeMap<Shape<'a>, Rc<Vec<usize>>>,
 }
@@ -100,6 +101,7 @@ impl<'a> Fleet<'a> {
         });
         Self {
             hosts: hosts.collect(),
+            settling: is_settling(world, now),
             partitions,
             fits: BTreeMap::new(),
         }
@@ -148,6 +150,15 @@ impl<'a> Fleet<'a> {
                 .saturating_sub(reserve_bytes.saturating_mul(u64::from(count)));
             host.used_replicas = host.used_replicas.saturating_sub(count);
         }
+    }
+
+    /// Whether a host that may take such replicas is still expected to be heard. What is placed meanwhile would be
+    /// crowded onto the first hosts that were, and would stay there.
+    pub(crate) fn awaits_taker(&self, need: &Need<'a>) -> bool {
+        let awaited = |host: &HostView<'a>| {
+            host.liveness == HostLiveness::NotSeen && host.admin == HostAdmin::Open && !host.leaving && need.fits(host)
+        };
+        self.settling && self.hosts.iter().any(awaited)
     }
 
     /// The hosts that take new replicas of this shape as long as something is free there. Workloads that ask for the

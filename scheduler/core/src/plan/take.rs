@@ -18,6 +18,7 @@ pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> bool {
             let missing = wanted.saturating_sub(draft.placed());
             draft.missing = match missing {
                 0 => 0,
+                _ if fleet.awaits_taker(&draft.need) => missing,
                 _ => missing - place_replicas(draft, fleet, missing),
             };
         }

@@ -54,6 +54,8 @@ pub(crate) struct CommitEnd {
 /// A request that is being carried out.
 pub(crate) struct UnderWay {
     pub(super) body_digest: Digest,
+    /// Bytes attached to it.
+    pub(super) bytes: usize,
     /// Where the same answer goes too: the client asked again.
     pub(super) also: Vec<async_nats::Subject>,
 }
@@ -155,8 +157,10 @@ impl Scheduler {
         let (store, done, id) = (self.store.clone(), self.done.clone(), self.options.id.clone());
         let step = crate::store::RESTORE_EPOCH_STEP;
         let head = self.world.head;
-        let version =
-            Version { epoch: head.epoch.max(image.head.epoch) + step, n: head.n.max(image.head.n) + 1 };
+        let version = Version {
+            epoch: head.epoch.max(image.head.epoch).saturating_add(step),
+            n: head.n.max(image.head.n).saturating_add(1),
+        };
         let facts = vec![format!("restored from the backup of commit {}", image.head.n)];
         let audit = change::audit(&self.world, &batch, version, wall_clock(), facts);
         let bytes = Bytes::from(serde_json::to_vec(&audit).unwrap_or_default());
@@ -183,7 +187,14 @@ impl Scheduler {
                 }
                 self.land(committing, n);
             }
-            Ok(None) => {}
+            Ok(None) if committing.kind == Kind::Fold => {}
+            Ok(None) => {
+                // Only what is still in doubt is settled; if nothing is, somebody else decided over this commit.
+                let message = "failed to learn what became of a commit: the store has none in doubt";
+                let error = ApiError::new(ErrorCode::Unknown, message, "ask again with the same request id");
+                self.give_back(committing, &error);
+                anyhow::bail!("{message}; this scheduler stops, and reads the store again when it is started");
+            }
             Ok(Some(CommitOutcome::Conflict { head })) => {
                 self.give_back(committing, &lost_fence(&head.leader_id));
                 anyhow::bail!(
@@ -201,6 +212,17 @@ impl Scheduler {
                 }
                 self.committing = Some(committing);
                 self.settle_later();
+            }
+            Err(e) if ends_leading(&e) => {
+                let message = format!("failed to {e}");
+                // The commit may be in the store all the same: only a scheduler that has read it again can tell.
+                let error = ApiError::new(
+                    ErrorCode::Unknown,
+                    message.clone(),
+                    "ask again with the same request id",
+                );
+                self.give_back(committing, &error);
+                anyhow::bail!("{message}; this scheduler stops, and reads the store again when it is started");
             }
             Err(e) => {
                 let message = format!("failed to {e}");
@@ -253,7 +275,9 @@ impl Scheduler {
                     "realm".to_owned(),
                     "the state was replaced by a backup's".to_owned(),
                 );
-                self.keep.reload = true;
+                // Before anybody is told: who asks next sees the restored state.
+                self.reload();
+                self.keep.committed = true;
                 if let Some(audit) = audit {
                     self.requests.learn(&audit);
                 }
@@ -330,8 +354,19 @@ impl Scheduler {
 
     /// Undoes the bookkeeping of a commit that is not stored, and tells whoever asked.
     fn give_back(&mut self, committing: Committing, error: &ApiError) {
-        self.dirty.join(committing.dirty);
-        self.replan = true;
+        match committing.kind {
+            Kind::Fold => self.keep.fold = true,
+            Kind::Change | Kind::Rewrite => {
+                self.dirty.join(committing.dirty);
+                self.replan = true;
+            }
+        }
+        if let (Kind::Change, Some(audit)) = (committing.kind, committing.audit) {
+            // What was learned before that commit belongs into the record of the next one.
+            let later = std::mem::replace(&mut self.facts, audit.facts);
+            self.facts.extend(later);
+            self.facts.truncate(FACTS_MAX);
+        }
         for decided in committing.batch.decided {
             self.refuse(decided.asker, error.clone());
         }
@@ -397,6 +432,26 @@ impl Scheduler {
     }
 }
 
+/// Whether an error of the store means that what this scheduler knows of it is not sure any more. Deciding on would be
+/// deciding from the wrong state, and trying again would fail for ever.
+fn ends_leading(error: &StoreError) -> bool {
+    match error {
+        StoreError::NotLoaded
+        | StoreError::NotLeading
+        | StoreError::Diverged { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::RolledBack { .. } => true,
+        StoreError::Unavailable { .. }
+        | StoreError::Unknown { .. }
+        | StoreError::InDoubt { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Refused { .. }
+        | StoreError::Settings { .. }
+        | StoreError::Unfit(_)
+        | StoreError::File { .. } => false,
+    }
+}
+
 fn lost_fence(leader: &str) -> ApiError {
     ApiError::new(
         ErrorCode::Unavailable,
@@ -411,4 +466,31 @@ fn write_bytes(write: &Write) -> usize {
 
 fn micros(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheduler_whose_store_is_not_sure_any_more_stops_and_one_that_is_refused_goes_on() {
+        let rolled_back = StoreError::RolledBack {
+            expected: 9,
+            found: "missing".into(),
+        };
+        for error in [
+            StoreError::NotLoaded,
+            StoreError::NotLeading,
+            StoreError::corrupt("head", "?"),
+            rolled_back,
+        ] {
+            assert!(ends_leading(&error), "{error}");
+        }
+        for error in [
+            StoreError::unavailable("commit 3", "away"),
+            StoreError::Invalid("too large".into()),
+        ] {
+            assert!(!ends_leading(&error), "{error}");
+        }
+    }
 }

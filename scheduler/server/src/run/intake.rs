@@ -1,9 +1,10 @@
 //! Messages on their way in: hellos, heartbeats, status messages and API requests.
 
 use super::commit::UnderWay;
-use super::{Done, Scheduler, Source};
+use super::{Done, Resolved, Scheduler, Source};
 use crate::change::{self, Asker, Change, Queued};
 use crate::health::Metrics;
+use crate::outbox::clip;
 use crate::serve::{self, Ask, plain, read, write};
 use async_nats::Message;
 use bytes::Bytes;
@@ -21,16 +22,20 @@ use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport};
 use heddle_protocol::id::HostId;
 use heddle_protocol::subject::{HostVerb, Subject};
-use heddle_scheduler_core::{Fact, ResolvedDocument};
+use heddle_scheduler_core::Fact;
 use heddle_wire::chunk::Received;
 use std::time::Duration;
 
 /// How long a host may take to say all that it runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
-/// The longest a join token may be valid, in milliseconds: 30 days.
-const TOKEN_MS_MAX: u64 = 30 * 86_400_000;
+/// Longest hello, in bytes. Real ones have one or two thousand; what a host says of itself stands in lists.
+const HELLO_BYTES_MAX: usize = 64 << 10;
+/// Longest reason that a host gives for anything, in bytes.
+const REASON_BYTES_MAX: usize = 500;
 /// Requests being worked out at the same time; more are refused.
 const UNDER_WAY_MAX: usize = 8_192;
+/// Attached bytes of all of them: eight of the largest artifacts.
+const UNDER_WAY_BYTES_MAX: usize = 512 << 20;
 
 type Answer = Result<(serde_json::Value, Bytes), ApiError>;
 
@@ -68,7 +73,7 @@ impl Scheduler {
             return;
         };
         let report = match envelope::read::<HostReport>("status message", &message.payload) {
-            Ok(report) => report,
+            Ok(report) => cut_reasons(report),
             Err(e) => return tracing::warn!(%host, error = %e, "a status message cannot be read"),
         };
         Metrics::add(&self.metrics.reports_total, 1);
@@ -261,6 +266,7 @@ impl Scheduler {
     fn take_write(&mut self, ask: Ask) {
         if let Some(remembered) = self.requests.get(&ask.request_id) {
             let answer = match remembered.body_digest == ask.body_digest {
+                true if ask.verb == MakeJoinToken::NAME => Err(shown_once()),
                 true => Ok((remembered.result.clone(), Bytes::new())),
                 false => Err(reused(&ask)),
             };
@@ -272,14 +278,22 @@ impl Scheduler {
             }
             return under_way.also(ask.reply);
         }
-        if self.under_way.len() >= UNDER_WAY_MAX {
+        let attached: usize = match ask.attachment.len() {
+            0 => 0,
+            bytes => self.under_way.values().map(|u| u.bytes).sum::<usize>() + bytes,
+        };
+        if self.under_way.len() >= UNDER_WAY_MAX || attached > UNDER_WAY_BYTES_MAX {
             Metrics::add(&self.metrics.requests_shed_total, 1);
-            let message = format!("failed to take the request: {UNDER_WAY_MAX} others are being carried out");
+            let message = format!(
+                "failed to take the request: {} others are being carried out",
+                self.under_way.len()
+            );
             let error = ApiError::new(ErrorCode::Unavailable, message, "try again in a moment");
             return self.outbox.answer(ask.reply, Err(error));
         }
         let under_way = UnderWay {
             body_digest: ask.body_digest,
+            bytes: ask.attachment.len(),
             also: Vec::new(),
         };
         self.under_way.insert(ask.request_id.clone(), under_way);
@@ -304,7 +318,7 @@ impl Scheduler {
                 let body = ask.body::<MakeJoinToken>()?;
                 Change::MakeToken {
                     token: new_token(),
-                    valid_ms: body.valid_ms.min(TOKEN_MS_MAX),
+                    valid_ms: body.valid_ms,
                     realm_keys: vec![self.key.public()],
                 }
             }
@@ -345,10 +359,9 @@ impl Scheduler {
     /// Has a manifest read and its images resolved.
     fn resolve(&mut self, ask: Ask) {
         let (pool, done) = (self.pool.clone(), self.done.clone());
-        let documents = write::documents_of(&ask);
         tokio::spawn(async move {
-            let documents = match documents {
-                Ok((documents, _)) => write::resolve(pool, documents).await,
+            let documents = match write::documents_of(&ask) {
+                Ok((documents, at)) => write::resolve(pool, documents).await.map(|documents| (documents, at)),
                 Err(e) => Err(e),
             };
             let _ = done
@@ -360,16 +373,17 @@ impl Scheduler {
         });
     }
 
-    pub(super) fn take_resolved(&mut self, ask: Box<Ask>, documents: Result<Vec<ResolvedDocument>, ApiError>) {
-        let resolved = documents.and_then(|documents| Ok((documents, write::documents_of(&ask)?.1)));
-        match resolved {
+    pub(super) fn take_resolved(&mut self, ask: Box<Ask>, documents: Resolved) {
+        match documents {
             Ok((documents, _)) if ask.verb == Plan::NAME => {
                 let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
                 let answer = change::preview(&self.world, documents, dirty, now, at);
                 let answer = answer.map(|answer| (answer, Bytes::new()));
-                self.answer(&ask, answer);
+                self.outbox.answer(ask.reply, answer);
             }
             Ok((documents, at)) => self.queue_for(*ask, Change::Apply { documents, at }),
+            // A plan is not among the requests under way, whatever id it came with.
+            Err(e) if ask.verb == Plan::NAME => self.outbox.answer(ask.reply, Err(e)),
             Err(e) => self.answer(&ask, Err(e)),
         }
     }
@@ -403,6 +417,7 @@ impl Scheduler {
             };
             match envelope::read::<HostReport>("full report", &reply.payload) {
                 Ok(report) => {
+                    let report = cut_reasons(report);
                     let _ = done.send(Done::Reported { host, report }).await;
                 }
                 Err(e) => tracing::warn!(%host, error = %e, "a full report cannot be read"),
@@ -420,6 +435,12 @@ fn read_hello(message: &Message) -> Result<(Hello, String), String> {
     let Some(Subject::Hello(_, host)) = Subject::parse(&message.subject) else {
         return Err("its subject names no host".to_owned());
     };
+    if message.payload.len() > HELLO_BYTES_MAX {
+        return Err(format!(
+            "it has {} bytes; at most {HELLO_BYTES_MAX} are allowed",
+            message.payload.len()
+        ));
+    }
     let opened = envelope::open(&message.payload).map_err(|e| e.to_string())?;
     let (payload, key) = opened.self_signed(Kind::Hello).map_err(|e| e.to_string())?;
     let hello: Hello = envelope::read("hello", payload).map_err(|e| e.to_string())?;
@@ -440,7 +461,62 @@ fn reused(ask: &Ask) -> ApiError {
     )
 }
 
+/// A token's secret is not kept, so a lost answer cannot be given again.
+fn shown_once() -> ApiError {
+    ApiError::new(
+        ErrorCode::Conflict,
+        "failed to show the join token again: it was made, and it is shown once",
+        "make another one with a new request; the first one expires by itself",
+    )
+}
+
+/// What a host says, with its reasons cut to a length at which thousands of them can be kept and listed.
+pub(super) fn cut_reasons(mut report: HostReport) -> HostReport {
+    for unit in &mut report.units {
+        unit.reason = unit.reason.take().map(|reason| clip(reason, REASON_BYTES_MAX));
+    }
+    for reason in report.capability_errors.values_mut() {
+        *reason = clip(std::mem::take(reason), REASON_BYTES_MAX);
+    }
+    report
+}
+
 /// A token that nobody guesses: 128 random bits, twice.
 fn new_token() -> String {
     format!("hj-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_protocol::sign::SigningKey;
+
+    #[test]
+    fn a_hello_as_long_as_a_book_is_refused() {
+        let payload = vec![b' '; HELLO_BYTES_MAX + 1];
+        let sealed = envelope::seal(Kind::Hello, &payload, &SigningKey::generate()).unwrap();
+        let message = Message {
+            subject: "heddle.v1.eu.hello.h-1".into(),
+            reply: None,
+            length: sealed.len(),
+            payload: sealed.into(),
+            headers: None,
+            status: None,
+            description: None,
+        };
+        assert!(read_hello(&message).unwrap_err().contains("are allowed"));
+    }
+
+    #[test]
+    fn reasons_of_a_host_are_cut() {
+        let report = serde_json::json!({
+            "boot_id": "b", "status_seq": 1, "full": true, "removed": [],
+            "running_digest": heddle_protocol::digest::Digest::of(b""),
+            "units": [{"workload": "shop/cart", "generation": 1, "count": 1, "phase": "failed",
+                       "reason": "x".repeat(100_000)}],
+        });
+        let report = cut_reasons(serde_json::from_value(report).unwrap());
+        let reason = report.units[0].reason.as_deref().unwrap_or_default();
+        assert!(reason.starts_with('x') && reason.len() < REASON_BYTES_MAX + 5);
+    }
 }

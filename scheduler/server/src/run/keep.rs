@@ -10,6 +10,7 @@ use heddle_protocol::api::realm::{Backup, BackupChunk};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::CHUNK_BYTES;
 use heddle_protocol::digest::Digest;
+use heddle_protocol::id::HostId;
 use heddle_protocol::key::Key;
 use heddle_protocol::time::Mono;
 use heddle_scheduler_core::{Dirty, Fact, apply};
@@ -20,8 +21,7 @@ use std::path::PathBuf;
 const IMAGE_EVERY_MS: u64 = 60_000;
 /// How often collecting is looked at, in milliseconds.
 const COLLECT_EVERY_MS: u64 = 60_000;
-/// How long something must have been unnamed before it is collected, in milliseconds: a day (D8). An upload is
-/// committed to within seconds, so nothing that is on its way is lost.
+/// How long something must have been unnamed before it is collected, in milliseconds: a day (D8).
 const UNNAMED_MS: u64 = 86_400_000;
 
 /// What housekeeping remembers.
@@ -237,13 +237,14 @@ impl Scheduler {
                 let error = ApiError::new(ErrorCode::BadRequest, format!("failed to take the backup: {why}"), next);
                 self.answer(&ask, Err(error));
             }
-            Ok(_) if self.committing.is_some() => {
+            Ok(_) if self.committing.is_some() || self.keep.reload => {
                 let message = "failed to restore: another commit is under way";
                 self.answer(&ask, Err(ApiError::new(ErrorCode::Unavailable, message, "try again")));
             }
             Ok(image) => {
                 let applied = Applied {
-                    commit: self.world.head.n + 1,
+                    // The store goes on above both.
+                    commit: self.world.head.n.max(image.head.n).saturating_add(1),
                     objects: Vec::new(),
                     changes: Vec::new(),
                     waiting: Vec::new(),
@@ -266,17 +267,26 @@ impl Scheduler {
     }
 
     /// Reads the state again from the store's verified image: it was replaced as a whole.
-    fn reload(&mut self) {
+    pub(super) fn reload(&mut self) {
         let Some(image) = futures::FutureExt::now_or_never(self.store.image()).flatten() else {
             self.keep.reload = true;
             return;
         };
         match crate::lead::world_of(&image, crate::lead::liveness(&self.options)) {
-            Ok(mut world) => {
-                // What hosts said is still true, and who judges them is still the same.
-                world.observed = std::mem::take(&mut self.world.observed);
-                world.watch = std::mem::take(&mut self.world.watch);
-                self.world = world;
+            Ok(world) => {
+                // What hosts said is still true, and who judges them is still the same. A host that the backup does
+                // not know, or knows by another key, has to join again.
+                let before = std::mem::replace(&mut self.world, world);
+                let same = |host: &HostId| match (self.world.hosts.get(host), before.hosts.get(host)) {
+                    (Some(now), Some(before)) => now.public_key == before.public_key,
+                    _ => false,
+                };
+                let observed = before.observed.iter().filter(|(host, _)| same(host));
+                let observed = observed
+                    .map(|(host, observed)| (host.clone(), observed.clone()))
+                    .collect();
+                self.world.observed = observed;
+                self.world.watch = before.watch;
                 let now = self.now();
                 let noted = self.world.apply(Fact::TimePassed { now });
                 self.follow(noted);

@@ -2,9 +2,9 @@
 
 use crate::serve::plain;
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use heddle_protocol::api::ApiError;
-use heddle_protocol::api::logs::{LogLines, Logs};
+use heddle_protocol::api::logs::{LogLine, LogLines, Logs};
 use heddle_protocol::defaults::LOG_LINES_KEPT;
 use heddle_protocol::envelope;
 use heddle_protocol::id::{HostId, Realm};
@@ -18,7 +18,7 @@ const HOSTS_AT_ONCE: usize = 32;
 const HOST_WITHIN: Duration = Duration::from_secs(2);
 /// Lines in one answer.
 const LINES_MAX: usize = 2_000;
-/// Bytes of text in one answer: it must fit one NATS message with room to spare.
+/// Bytes of lines in one answer: it must fit one NATS message with room to spare.
 const BYTES_MAX: usize = 400 << 10;
 
 /// Asks every host, and answers with what came.
@@ -29,7 +29,7 @@ pub async fn collect(
     mut ask: Logs,
 ) -> Result<(serde_json::Value, Bytes), ApiError> {
     ask.tail = ask.tail.min(LOG_LINES_KEPT as u32);
-    let answers: Vec<(HostId, Option<LogLines>)> = futures::stream::iter(hosts)
+    let answers = futures::stream::iter(hosts)
         .map(|host| {
             let (client, subject) = (
                 client.clone(),
@@ -45,15 +45,14 @@ pub async fn collect(
                 (host, lines)
             }
         })
-        .buffer_unordered(HOSTS_AT_ONCE)
-        .collect()
-        .await;
-    plain(&merge(answers))
+        .buffer_unordered(HOSTS_AT_ONCE);
+    plain(&merge(answers).await)
 }
 
-fn merge(answers: Vec<(HostId, Option<LogLines>)>) -> LogLines {
+async fn merge(answers: impl Stream<Item = (HostId, Option<LogLines>)>) -> LogLines {
+    let mut answers = std::pin::pin!(answers);
     let mut merged = LogLines::default();
-    for (host, answer) in answers {
+    while let Some((host, answer)) = answers.next().await {
         match answer {
             Some(answer) => merged.lines.extend(answer.lines.into_iter().map(|mut line| {
                 // A host speaks for itself alone.
@@ -62,19 +61,21 @@ fn merge(answers: Vec<(HostId, Option<LogLines>)>) -> LogLines {
             })),
             None => merged.silent.push(host),
         }
+        // Thousands of hosts may have a megabyte each to say.
+        if merged.lines.len() > 4 * LINES_MAX {
+            keep_newest(&mut merged.lines);
+        }
     }
     merged.silent.sort();
-    merged
-        .lines
-        .sort_by(|a, b| (a.at, &a.host, a.seq).cmp(&(b.at, &b.host, b.seq)));
+    keep_newest(&mut merged.lines);
     let mut bytes = 0;
     let kept = merged
         .lines
         .iter()
         .rev()
-        .take(LINES_MAX)
         .take_while(|line| {
-            bytes += line.text.len() + 200;
+            // As it is sent: JSON writes a control character in six bytes.
+            bytes += serde_json::to_vec(line).map_or(BYTES_MAX, |json| json.len() + 1);
             bytes <= BYTES_MAX
         })
         .count();
@@ -82,12 +83,21 @@ fn merge(answers: Vec<(HostId, Option<LogLines>)>) -> LogLines {
     merged
 }
 
+/// Orders lines by time, and keeps the newest.
+fn keep_newest(lines: &mut Vec<LogLine>) {
+    lines.sort_by(|a, b| (a.at, &a.host, a.seq).cmp(&(b.at, &b.host, b.seq)));
+    lines.drain(..lines.len().saturating_sub(LINES_MAX));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heddle_protocol::api::logs::LogLine;
     use heddle_protocol::id::Generation;
     use heddle_protocol::time::UnixMs;
+
+    fn merged(answers: Vec<(HostId, Option<LogLines>)>) -> LogLines {
+        futures::executor::block_on(merge(futures::stream::iter(answers)))
+    }
 
     fn line(host: &str, seq: u64, at: u64) -> LogLine {
         LogLine {
@@ -111,7 +121,7 @@ mod tests {
             lines: vec![line("b", 1, 7)],
             silent: Vec::new(),
         };
-        let merged = merge(vec![
+        let merged = merged(vec![
             ("a".parse().unwrap(), Some(a)),
             ("c".parse().unwrap(), None),
             ("b".parse().unwrap(), Some(b)),
@@ -123,7 +133,7 @@ mod tests {
     #[test]
     fn an_answer_is_bounded_and_keeps_the_newest() {
         let lines = (0..5_000).map(|i| line("a", i, i)).collect();
-        let merged = merge(vec![(
+        let merged = merged(vec![(
             "a".parse().unwrap(),
             Some(LogLines {
                 lines,
@@ -132,5 +142,20 @@ mod tests {
         )]);
         assert!(merged.lines.len() < 400);
         assert_eq!(merged.lines.last().map(|l| l.seq), Some(4_999));
+    }
+
+    #[test]
+    fn lines_of_odd_bytes_fit_one_message_too() {
+        let mut odd: Vec<LogLine> = (0..2_000).map(|i| line("a", i, i)).collect();
+        odd.iter_mut().for_each(|line| line.text = "\u{1b}".repeat(1_000));
+        let merged = merged(vec![(
+            "a".parse().unwrap(),
+            Some(LogLines {
+                lines: odd,
+                silent: Vec::new(),
+            }),
+        )]);
+        assert!(!merged.lines.is_empty());
+        assert!(serde_json::to_vec(&merged).unwrap().len() < 500_000);
     }
 }

@@ -1,6 +1,6 @@
 //! Reading verbs: answered at once, from the committed state and from what hosts said.
 
-use crate::serve::{Ask, plain};
+use crate::serve::{Ask, fit, plain};
 use bytes::Bytes;
 use heddle_protocol::api::explain::Explain;
 use heddle_protocol::api::hosts::{HostList, Hosts};
@@ -36,7 +36,7 @@ pub fn status(world: &World, ask: &Ask, now: Mono) -> Answer {
     };
     let mut page = Page::default();
     for id in &ids {
-        match workload_status(world, id, now) {
+        match workload_status(world, id, now).map(fit::status) {
             Some(status) if page.takes(&status) => {}
             Some(_) => break,
             None if named => return Err(not_found("workload", id)),
@@ -152,7 +152,7 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
 pub fn explain_workload(world: &World, ask: &Ask, now: Mono) -> Answer {
     let body = ask.body::<Explain>()?;
     match explain::explain(world, &body.workload, now) {
-        Some(explanation) => plain(&explanation),
+        Some(explanation) => plain(&fit::explanation(explanation)),
         None => Err(not_found("workload", &body.workload)),
     }
 }

@@ -1,6 +1,6 @@
 //! Clients that wait for workloads: answered when they are there, or when the time is over.
 
-use crate::serve::plain;
+use crate::serve::{fit, plain};
 use bytes::Bytes;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::status::Wait;
@@ -72,7 +72,7 @@ impl Waiters {
                     return true;
                 }
             }
-            answers.push((waiter.reply.clone(), plain(&waited(world, targets, now))));
+            answers.push((waiter.reply.clone(), plain(&fit::waited(waited(world, targets, now)))));
             false
         });
         answers
