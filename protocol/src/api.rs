@@ -15,7 +15,7 @@ pub mod realm;
 pub mod status;
 
 use crate::error::ProtocolError;
-use crate::id::RequestId;
+use crate::id::{Namespace, Realm, RequestId};
 use crate::manifest::Problem;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -41,6 +41,12 @@ pub struct Request {
     pub v: u32,
     /// The client's name for this request: sent again with the same id, it has one effect.
     pub request_id: RequestId,
+    /// The realm, as in the subject: a signature must not be worth anything elsewhere.
+    pub realm: Realm,
+    /// The verb, as in the subject.
+    pub verb: String,
+    /// The namespace, as in the subject.
+    pub namespace: Namespace,
     /// Who asks, as they say; kept in the audit record. A signature binds it to a key.
     pub actor: String,
     /// The verb's own body.
@@ -173,6 +179,9 @@ mod tests {
         let request = Request {
             v: 1,
             request_id: RequestId::new("r"),
+            realm: Realm::parse("eu").unwrap(),
+            verb: "apply".into(),
+            namespace: Namespace::fallback(),
             actor: "a\nb".into(),
             body: serde_json::json!({}),
         };

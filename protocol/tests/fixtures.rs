@@ -254,6 +254,9 @@ fn the_api_is_what_it_was() {
     let request = Request {
         v: 1,
         request_id: RequestId::new("r-1"),
+        realm: "eu".parse().unwrap(),
+        verb: "apply".into(),
+        namespace: "shop".parse().unwrap(),
         actor: "ann".into(),
         body: body.unwrap(),
     };

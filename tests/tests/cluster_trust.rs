@@ -239,25 +239,19 @@ fn requests_that_make_no_sense_are_answered_with_an_error_and_harm_nothing() -> 
             Ok(Subject::Api(fleet.realm()?, Namespace::fallback(), verb.to_owned()).to_string())
         };
         let unsigned = |text: &str| envelope::wrap_unsigned(Kind::Api, text.as_bytes());
+        let realm = fleet.realm()?;
+        let request = |v: u32, verb: &str, body: &str| {
+            unsigned(&format!(
+                r#"{{"v":{v},"request_id":"a-{verb}-{v}","realm":"{realm}","verb":"{verb}","namespace":"default","actor":"a","body":{body}}}"#
+            ))
+        };
         let cases = [
             ("noise", subject("apply")?, b"\x00\xff".to_vec()),
             ("an empty message", subject("apply")?, Vec::new()),
             ("no request", subject("apply")?, unsigned("{}")?),
-            (
-                "another body",
-                subject("apply")?,
-                unsigned(r#"{"v":1,"request_id":"a","actor":"a","body":{"x":1}}"#)?,
-            ),
-            (
-                "another version",
-                subject("info")?,
-                unsigned(r#"{"v":99,"request_id":"b","actor":"a","body":{}}"#)?,
-            ),
-            (
-                "no such verb",
-                subject("explode")?,
-                unsigned(r#"{"v":1,"request_id":"c","actor":"a","body":{}}"#)?,
-            ),
+            ("another body", subject("apply")?, request(1, "apply", r#"{"x":1}"#)?),
+            ("another version", subject("info")?, request(99, "info", "{}")?),
+            ("no such verb", subject("explode")?, request(1, "explode", "{}")?),
             (
                 "a deep value",
                 subject("apply")?,

@@ -122,6 +122,9 @@ impl Client {
         let request = Request {
             v: api::VERSION,
             request_id: request_id.clone(),
+            realm: self.options.realm.clone(),
+            verb: V::NAME.to_owned(),
+            namespace: namespace.clone(),
             actor: self.options.actor.clone(),
             body,
         };

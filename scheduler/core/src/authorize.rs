@@ -33,7 +33,7 @@ pub struct Asked<'a> {
 pub fn authorize(access: &Access, asked: &Asked<'_>) -> Result<(), ApiError> {
     let Access::Signed(trusted) = access else { return Ok(()) };
     let what = format!(
-        "failed to {} in namespace {} for {}",
+        "failed to carry out `{}` in namespace {} for {}",
         asked.verb,
         asked.namespace,
         cut(asked.actor)

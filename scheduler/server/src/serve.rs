@@ -59,7 +59,7 @@ fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::
             "update the client",
         )
     };
-    let Some(Subject::Api(_, namespace, verb)) = Subject::parse(&message.subject) else {
+    let Some(Subject::Api(realm, namespace, verb)) = Subject::parse(&message.subject) else {
         return Err(bad(&format!(
             "its subject {:?} names no namespace and verb",
             message.subject.as_str()
@@ -78,6 +78,13 @@ fn read(message: &Message, payload: &Bytes, access: &Access, reply: async_nats::
     {
         return Err(bad(&format!(
             "a request id has 1 to {NAME_BYTES_MAX} bytes, and an actor at most as many"
+        )));
+    }
+    // What is signed names where it is to count: a captured `plan` must not come back as an `apply`.
+    if (&request.realm, &request.namespace, request.verb.as_str()) != (&realm, &namespace, verb.as_str()) {
+        return Err(bad(&format!(
+            "it is meant for {} in namespace {} of realm {}, not for the subject that it came on",
+            request.verb, request.namespace, request.realm
         )));
     }
     let asked = Asked {
@@ -180,6 +187,9 @@ mod tests {
         let request = Request {
             v: 1,
             request_id: RequestId::new("r-1"),
+            realm: "eu".parse().unwrap(),
+            verb: "apply".into(),
+            namespace: "shop".parse().unwrap(),
             actor: "ann".into(),
             body,
         };
@@ -219,6 +229,17 @@ mod tests {
         assert_eq!(digest("shop", "apply"), digest("shop", "apply"));
         assert_ne!(digest("shop", "apply"), digest("shop", "delete"));
         assert_ne!(digest("shop", "apply"), digest("other", "apply"));
+    }
+
+    #[test]
+    fn a_captured_request_is_worth_nothing_on_another_subject() {
+        let sealed = envelope::seal(Kind::Api, &request(), &SigningKey::generate()).unwrap();
+        for subject in ["heddle.v1.eu.api.shop.delete", "heddle.v1.eu.api.bank.apply", "heddle.v1.us.api.shop.apply"] {
+            let (mut message, payload) = message(sealed.clone());
+            message.subject = subject.into();
+            let (_, error) = read_ask(&message, &payload, &Access::Open).unwrap().unwrap_err();
+            assert_eq!(error.code, ErrorCode::BadRequest, "{subject}");
+        }
     }
 
     #[test]
