@@ -140,3 +140,47 @@ async fn one_serves(fleet: &Fleet, single: &str, found: &mut Found) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_protocol::id::Generation;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_there_counts_as_lost() {
+        let status = |name: &str, generation: u64| -> WorkloadStatus {
+            let value = json!({
+                "workload": format!("default/{name}"), "generation": generation, "state": "ready",
+                "desired": 1, "placed": 1, "ready": 1, "ready_old": 0, "units": [],
+            });
+            serde_json::from_value(value).unwrap()
+        };
+        let history = |of: &[(&str, Option<u64>)]| History {
+            newest: of
+                .iter()
+                .map(|(name, g)| ((*name).to_owned(), g.map(Generation)))
+                .collect(),
+            ..History::default()
+        };
+        let lost = |history: &History, statuses: &[WorkloadStatus]| {
+            let mut found = Found::default();
+            acknowledged(history, statuses, &mut found);
+            (found.lost_acked, found.broken.len())
+        };
+        let all = history(&[("kept", Some(2)), ("deleted", None)]);
+        assert_eq!(lost(&all, &[status("kept", 2)]), (0, 0));
+        assert_eq!(lost(&all, &[status("kept", 1)]), (1, 1), "an older generation");
+        assert_eq!(lost(&all, &[]), (1, 1), "gone");
+        assert_eq!(
+            lost(&all, &[status("kept", 2), status("deleted", 1)]),
+            (1, 1),
+            "back from the dead"
+        );
+        let refused = History {
+            broken: vec!["a change was refused".into()],
+            ..history(&[])
+        };
+        assert_eq!(lost(&refused, &[]), (1, 1));
+    }
+}

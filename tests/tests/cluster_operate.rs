@@ -93,6 +93,22 @@ fn a_host_that_lives_is_forgotten_only_by_force_and_a_dead_one_at_once() -> Outc
     })
 }
 
+#[test]
+fn a_host_that_is_forgotten_while_it_lives_stops_everything() -> Outcome {
+    cluster(FleetOptions::hosts(2).strict(), async |fleet| {
+        fleet
+            .apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()]))
+            .await?;
+        fleet.serves("host-1", "/web/version", SOON).await?;
+        let host = HostId::parse("host-1")?;
+        fleet.ask(&ForgetHost { host, force: true }).await?;
+        fleet.serves_not("host-1", "/web/version", SOON).await?;
+        fleet.settled("web", RUNS_WITHIN).await?;
+        fleet.serves("host-2", "/web/version", SOON).await?;
+        Ok(())
+    })
+}
+
 async fn backup(fleet: &Fleet) -> Result<Vec<u8>> {
     let mut image = Vec::new();
     let mut ask = Backup::default();

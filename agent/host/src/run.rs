@@ -44,6 +44,15 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+    /// Another agent runs from the data folder: the two would overwrite each other's spec.
+    #[error(
+        "failed to use data folder {path}: another agent runs from it; stop that one, or choose another folder with \
+         --data"
+    )]
+    DataInUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no host key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -96,6 +105,8 @@ impl Agent {
             path: options.data.clone(),
             source,
         })?;
+        // Held until the agent ends, however it ends.
+        let _lock = lock_data(&options.data)?;
         if options.realm_keys.is_empty() && matches!(options.source, SourceOptions::Nats { .. }) {
             return Err(AgentError::NoRealmKey);
         }
@@ -191,4 +202,19 @@ impl Agent {
 /// Runs an agent with the capabilities that come with it.
 pub async fn run(options: AgentOptions, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     Agent::builder(options).run(shutdown).await
+}
+
+/// Takes the data folder for this process alone.
+fn lock_data(folder: &std::path::Path) -> Result<std::fs::File, AgentError> {
+    let path = folder.to_path_buf();
+    let file = std::fs::File::create(folder.join("lock"));
+    let file = file.map_err(|source| AgentError::Data {
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(AgentError::DataInUse { path }),
+        Err(std::fs::TryLockError::Error(source)) => Err(AgentError::Data { path, source }),
+    }
 }

@@ -44,7 +44,7 @@ pub(super) enum Subject {
     Hyper,
     /// hyper and wasmtime-wasi-http as its documentation shows it, on the agent's own engine.
     Wasmtime,
-    /// The agent with instances used again, one route.
+    /// The agent with instances used again and one route, which takes everything.
     OneRoute,
     /// The same with many routes, asked in turn.
     ManyRoutes,
@@ -99,7 +99,9 @@ impl Subjects {
         let many = || Arc::new((0..self.routes).map(|i| request(&host(i), &path(i))).collect());
         let (address, requests) = match subject {
             Subject::Fresh => (self.agents["fresh"].address, one()),
-            Subject::Reuse | Subject::OneRoute => (self.agents["reuse"].address, one()),
+            Subject::Reuse => (self.agents["reuse"].address, one()),
+            // The same requests as for many routes, so that only the table differs.
+            Subject::OneRoute => (self.agents["reuse"].address, many()),
             Subject::ManyRoutes => (self.agents["many"].address, many()),
             Subject::Hyper => (self.hyper, one()),
             Subject::Wasmtime => (self.wasmtime, one()),

@@ -15,6 +15,9 @@ use std::sync::Arc;
 pub const REPORT_ASKED_EVERY_MS: u64 = 500;
 /// A host is asked for a hello at most so often, in milliseconds. A hello may commit a record, so it is asked for less.
 pub const HELLO_ASKED_EVERY_MS: u64 = 1_000;
+/// A host that is not admitted is asked for a hello at most so often, in milliseconds: it is most likely refused again, and
+/// each refusal is a line in two logs.
+pub const STRANGER_ASKED_EVERY_MS: u64 = 10_000;
 /// Hosts that are not admitted and yet remembered, so as not to ask them too often.
 const STRANGERS_MAX: usize = 1_000;
 
@@ -348,11 +351,11 @@ impl World {
     fn ask_stranger(&mut self, host: &HostId, now: Mono, noted: &mut Noted) {
         let strangers = &mut self.watch.strangers;
         if strangers.len() >= STRANGERS_MAX {
-            strangers.retain(|_, at| now.since(*at) < HELLO_ASKED_EVERY_MS);
+            strangers.retain(|_, at| now.since(*at) < STRANGER_ASKED_EVERY_MS);
         }
         let asked_lately = strangers
             .get(host)
-            .is_some_and(|at| now.since(*at) < HELLO_ASKED_EVERY_MS);
+            .is_some_and(|at| now.since(*at) < STRANGER_ASKED_EVERY_MS);
         if !asked_lately && strangers.len() < STRANGERS_MAX {
             strangers.insert(host.clone(), now);
             noted.ask_hello = Some(host.clone());

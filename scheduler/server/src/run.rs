@@ -24,7 +24,8 @@ use futures::stream::{SelectAll, StreamExt as _};
 use futures::{FutureExt as _, Stream};
 use heddle_protocol::api::ApiError;
 use heddle_protocol::host_report::HostReport;
-use heddle_protocol::id::{HostId, RequestId};
+use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
+use heddle_protocol::id::{HostId, RequestId, Version};
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject;
 use heddle_protocol::time::{Mono, UnixMs};
@@ -426,6 +427,31 @@ impl Scheduler {
                 let _ = done.send(Done::Pushed(pushed)).await;
             });
         }
+    }
+
+    /// Tells a host that is forgotten, if it lives, to stop everything. Once: nothing is known of it from then on.
+    fn push_farewell(&mut self, host: &HostId, version: Version) {
+        let Some(observed) = self.world.observed.get(host) else {
+            return;
+        };
+        let (Some(boot_id), body) = (observed.boot_id.clone(), HostSpecBody::default()) else {
+            return;
+        };
+        let Ok(body_digest) = body.digest() else { return };
+        let realm = self.options.realm.clone();
+        let spec = HostSpec {
+            realm,
+            host: host.clone(),
+            boot_id,
+            version,
+            body_digest,
+            body,
+        };
+        let (client, key, host) = (self.link.client.clone(), Arc::clone(&self.key), host.clone());
+        tokio::spawn(async move {
+            let pushed = push::push(client, key, push::Push { host, spec }).await;
+            tracing::info!(host = %pushed.host, answer = ?pushed.answer, "a forgotten host was told to stop everything");
+        });
     }
 
     /// Works out again what hosts should hold: all of them, or those of some workloads' placements.

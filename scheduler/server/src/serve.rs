@@ -234,7 +234,11 @@ mod tests {
     #[test]
     fn a_captured_request_is_worth_nothing_on_another_subject() {
         let sealed = envelope::seal(Kind::Api, &request(), &SigningKey::generate()).unwrap();
-        for subject in ["heddle.v1.eu.api.shop.delete", "heddle.v1.eu.api.bank.apply", "heddle.v1.us.api.shop.apply"] {
+        for subject in [
+            "heddle.v1.eu.api.shop.delete",
+            "heddle.v1.eu.api.bank.apply",
+            "heddle.v1.us.api.shop.apply",
+        ] {
             let (mut message, payload) = message(sealed.clone());
             message.subject = subject.into();
             let (_, error) = read_ask(&message, &payload, &Access::Open).unwrap().unwrap_err();

@@ -1,7 +1,7 @@
 //! From a request's host, path and method to who serves it.
 //!
-//! In: the routes of a spec. Out: a table whose look-up costs one hash of the host and one per path segment, however
-//! many routes there are. A route with a host wins over one without, then the longer path wins; a route that does not
+//! In: the routes of a spec. Out: a table whose look-up costs one hash of the host and at most one per path segment,
+//! however many routes there are. A route with a host wins over one without, then the longer path wins; a route that does not
 //! take the method gives way to the next.
 
 use heddle_protocol::host_spec::{Route, RouteTarget};
@@ -32,6 +32,8 @@ struct Hosts<E> {
 /// A path prefix: what is routed at exactly it, and the segments that go on from it.
 #[derive(Debug)]
 struct Node<E> {
+    /// Segments that must follow the one that leads here: a chain of prefixes without routes of their own is one node.
+    tail: Box<str>,
     routes: Vec<Target<E>>,
     next: HashMap<Box<str>, Node<E>>,
 }
@@ -68,11 +70,19 @@ impl<E> RouteTable<E> {
                 Some(host) => hosts.by_name.entry(host.as_str().into()).or_default(),
                 None => hosts.any.get_or_insert_default(),
             };
-            let node = segments(&route.path).fold(root, |node, segment| node.next.entry(segment.into()).or_default());
+            let node =
+                Segments::of(&route.path).fold(root, |node, segment| node.next.entry(segment.into()).or_default());
             node.routes.push(Target {
                 methods: route.methods.clone(),
                 endpoint,
             });
+        }
+        for hosts in table.listeners.values_mut() {
+            hosts
+                .by_name
+                .values_mut()
+                .chain(&mut hosts.any)
+                .for_each(Node::join_chains);
         }
         table
     }
@@ -123,6 +133,7 @@ impl<E> Default for Hosts<E> {
 impl<E> Default for Node<E> {
     fn default() -> Self {
         Self {
+            tail: Box::default(),
             routes: Vec::new(),
             next: HashMap::new(),
         }
@@ -130,17 +141,34 @@ impl<E> Default for Node<E> {
 }
 
 impl<E> Node<E> {
+    /// Turns each chain of nodes without routes and branches into one: fewer places in memory to visit.
+    fn join_chains(&mut self) {
+        for child in self.next.values_mut() {
+            child.join_chains();
+            // An empty segment (`//`) would be lost in a tail.
+            if !child.routes.is_empty() || child.next.len() != 1 || child.next.contains_key("") {
+                continue;
+            }
+            let only = std::mem::take(&mut child.next).into_iter().next();
+            if let Some((segment, mut grandchild)) = only {
+                let parts = [&*child.tail, &*segment, &*grandchild.tail];
+                let tail: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                grandchild.tail = tail.join("/").into();
+                *child = grandchild;
+            }
+        }
+    }
+
     /// Visits the nodes along a path, from the root on.
     fn walk<'a>(&'a self, path: &str, mut visit: impl FnMut(&'a Self)) {
         let mut node = self;
+        let mut segments = Segments::of(path);
         visit(node);
-        for segment in segments(path) {
-            if node.next.is_empty() {
-                return;
-            }
-            match node.next.get(segment) {
-                Some(next) => node = next,
-                None => return,
+        while !node.next.is_empty() {
+            let child = segments.next().and_then(|segment| node.next.get(segment));
+            match child {
+                Some(child) if segments.skip_all(&child.tail) => node = child,
+                _ => return,
             }
             visit(node);
         }
@@ -148,11 +176,45 @@ impl<E> Node<E> {
 }
 
 /// The segments of a path. `/` has none, and one slash at the end makes no difference: `/a/` is `/a`.
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let empty = path.is_empty();
-    path.split('/').skip(usize::from(empty))
+struct Segments<'a>(Option<&'a str>);
+
+impl<'a> Segments<'a> {
+    fn of(path: &'a str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        Self((!path.is_empty()).then_some(path))
+    }
+
+    /// Goes past several segments, if these are the next ones.
+    fn skip_all(&mut self, segments: &str) -> bool {
+        if segments.is_empty() {
+            return true;
+        }
+        let Some(rest) = self.0.and_then(|rest| rest.strip_prefix(segments)) else {
+            return false;
+        };
+        if rest.is_empty() {
+            self.0 = None;
+            return true;
+        }
+        self.0 = rest.strip_prefix('/');
+        self.0.is_some()
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.0?;
+        match rest.split_once('/') {
+            Some((segment, rest)) => {
+                self.0 = Some(rest);
+                Some(segment)
+            }
+            None => self.0.take(),
+        }
+    }
 }
 
 #[cfg(test)]

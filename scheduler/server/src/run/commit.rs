@@ -296,6 +296,9 @@ impl Scheduler {
                 Key::Place(id) => hosts.extend(self.hosts_of(id)),
                 Key::Host(host) => {
                     hosts.insert(host.clone());
+                    if value.is_none() {
+                        self.push_farewell(host, head);
+                    }
                 }
                 Key::Platform(_) => all_hosts = true,
                 _ => {}
