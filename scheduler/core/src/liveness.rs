@@ -91,20 +91,6 @@ pub fn is_settling(world: &World, now: Mono) -> bool {
     now < listening_since(world).plus(world.watch.options.lost_after_ms)
 }
 
-/// The earliest moment after `now` at which time alone may change a verdict.
-pub fn next_change(world: &World, now: Mono) -> Option<Mono> {
-    let options = &world.watch.options;
-    let silences = world.hosts.keys().map(|host| silence_began(world, host));
-    let ends = silences.flat_map(|began| {
-        [Some(options.lost_after_ms), options.partition_timeout_ms]
-            .into_iter()
-            .flatten()
-            .map(move |ms| began.plus(ms))
-    });
-    let thaws = world.watch.thawed_at.values().map(|at| at.plus(thaw_ms(options)));
-    ends.chain(thaws).filter(|at| *at > now).min()
-}
-
 /// The verdict on one host, not looking at its neighbours.
 fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
     let lost_after_ms = world.watch.options.lost_after_ms;

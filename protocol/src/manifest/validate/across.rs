@@ -79,9 +79,10 @@ fn routes(documents: &[Document], problems: &mut Vec<Problem>) {
                 // A method named twice in one trigger is the list's problem, not a second owner.
                 let itself = std::ptr::eq(*owner, document) && *owner_at == at;
                 if !reported && !itself {
+                    // A trigger that names no method clashes over all of them, not over the first of the list.
+                    let method = if http.methods.is_empty() { "any method" } else { method.as_str() };
                     let message = format!(
-                        "the route {} {}{} of `{}` already belongs to {} ({owner_at}){}",
-                        method.as_str(),
+                        "the route {method} {}{} of `{}` already belongs to {} ({owner_at}){}",
                         http.host.as_deref().unwrap_or("*"),
                         http.path,
                         http.capability,
