@@ -293,16 +293,7 @@ impl Scheduler {
             Done::Committed(end) => self.take_commit_end(end)?,
             Done::Pushed(pushed) => self.take_pushed(&pushed),
             Done::Answered { ask, answer } => self.answer(&ask, answer),
-            Done::Reported { host, report } => {
-                let now = self.now();
-                let noted = self.world.apply(Fact::HostReported {
-                    host: host.clone(),
-                    report,
-                    now,
-                });
-                self.behind.insert(host);
-                self.follow(noted);
-            }
+            Done::Reported { host, report } => self.take_report(host, report),
             Done::BackedUp { ask, image } => self.take_backup(&ask, image),
             Done::RestoreRead { ask, image } => self.take_restore(ask, image),
         }

@@ -77,6 +77,11 @@ impl Scheduler {
             Err(e) => return tracing::warn!(%host, error = %e, "a status message cannot be read"),
         };
         Metrics::add(&self.metrics.reports_total, 1);
+        self.take_report(host, report);
+    }
+
+    /// Takes in what a host says it runs, by itself or because it was asked.
+    pub(super) fn take_report(&mut self, host: HostId, report: HostReport) {
         let now = self.now();
         let noted = self.world.apply(Fact::HostReported {
             host: host.clone(),

@@ -9,8 +9,8 @@ use heddle_protocol::api::status::{Status, Statuses};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::PAGE_ITEMS;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::id::{HostId, ObjectId, WorkloadId};
-use heddle_protocol::time::Mono;
+use heddle_protocol::id::{Generation, HostId, ObjectId, WorkloadId};
+use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{World, explain, host_status, workload_status};
 use std::ops::Bound;
 
@@ -84,58 +84,27 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
     let after = body.after.as_deref();
     let wanted = |name: &str| body.name.as_deref().is_none_or(|n| n == name) && after.is_none_or(|a| name > a);
     let in_namespace = |id: &ObjectId| !body.in_namespace || id.namespace == ask.namespace;
-    match body.kind {
-        ObjectKind::Workload => {
-            for (id, record) in world
-                .workloads
-                .iter()
-                .filter(|(id, _)| in_namespace(id) && wanted(&id.to_string()))
-            {
-                let object = StoredObject {
-                    name: id.to_string(),
-                    generation: record.generation,
-                    applied_at: record.applied_at,
-                    manifest: record.manifest.clone(),
-                    history: record.history.iter().map(|past| past.generation).collect(),
-                };
-                if !page.takes(&object) {
-                    break;
-                }
+    let wanted_id = |id: &ObjectId| in_namespace(id) && wanted(&id.to_string());
+    let objects: Box<dyn Iterator<Item = StoredObject> + '_> = match body.kind {
+        ObjectKind::Workload => Box::new(world.workloads.iter().filter(|(id, _)| wanted_id(id)).map(|(id, r)| {
+            let history = r.history.iter().map(|past| past.generation).collect();
+            StoredObject {
+                history,
+                ..stored(id, r.generation, r.applied_at, &r.manifest)
             }
-        }
+        })),
         ObjectKind::Platform => {
-            for (name, record) in world.platforms.iter().filter(|(name, _)| wanted(name.as_str())) {
-                let (generation, manifest) = (record.generation, record.manifest.clone());
-                let (name, applied_at) = (name.to_string(), record.applied_at);
-                if !page.takes(&StoredObject {
-                    name,
-                    generation,
-                    applied_at,
-                    manifest,
-                    history: Vec::new(),
-                }) {
-                    break;
-                }
-            }
+            let named = world.platforms.iter().filter(|(name, _)| wanted(name.as_str()));
+            Box::new(named.map(|(name, r)| stored(name, r.generation, r.applied_at, &r.manifest)))
         }
         ObjectKind::Config => {
-            for (id, record) in world
-                .configs
-                .iter()
-                .filter(|(id, _)| in_namespace(id) && wanted(&id.to_string()))
-            {
-                let (generation, manifest) = (record.generation, record.manifest.clone());
-                let (name, applied_at) = (id.to_string(), record.applied_at);
-                if !page.takes(&StoredObject {
-                    name,
-                    generation,
-                    applied_at,
-                    manifest,
-                    history: Vec::new(),
-                }) {
-                    break;
-                }
-            }
+            let named = world.configs.iter().filter(|(id, _)| wanted_id(id));
+            Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
+        }
+    };
+    for object in objects {
+        if !page.takes(&object) {
+            break;
         }
     }
     if let (Some(name), true) = (&body.name, page.items.is_empty()) {
@@ -146,6 +115,21 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
         objects: page.items,
         more: page.full,
     })
+}
+
+fn stored(
+    name: &dyn std::fmt::Display,
+    generation: Generation,
+    applied_at: UnixMs,
+    manifest: &serde_json::Value,
+) -> StoredObject {
+    StoredObject {
+        name: name.to_string(),
+        generation,
+        applied_at,
+        manifest: manifest.clone(),
+        history: Vec::new(),
+    }
 }
 
 /// `explain`.
