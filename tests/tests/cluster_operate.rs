@@ -102,7 +102,8 @@ fn a_host_that_is_forgotten_while_it_lives_stops_everything() -> Outcome {
         fleet.serves("host-1", "/web/version", SOON).await?;
         let host = HostId::parse("host-1")?;
         fleet.ask(&ForgetHost { host, force: true }).await?;
-        fleet.serves_not("host-1", "/web/version", SOON).await?;
+        // The listener goes with the last spec: the platform lends the host nothing any more.
+        fleet.listens_not("host-1", SOON).await?;
         fleet.settled("web", RUNS_WITHIN).await?;
         fleet.serves("host-2", "/web/version", SOON).await?;
         Ok(())

@@ -286,6 +286,21 @@ impl Fleet {
         .await
     }
 
+    /// Waits until a host has closed its listener: nothing at all is served there.
+    pub async fn listens_not(&self, host: &str, bound: Duration) -> Result<()> {
+        let web = self.web(host)?;
+        eventually(
+            bound,
+            &format!("{host} no longer listens"),
+            async || match tokio::net::TcpStream::connect(web).await {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+                Err(error) => Err(error.into()),
+                Ok(_) => bail!("it takes connections"),
+            },
+        )
+        .await
+    }
+
     /// The hosts that have replicas of a workload's newest generation, with how many.
     pub async fn spread(&self, name: &str) -> Result<BTreeMap<String, u32>> {
         let status = self.status(name).await?;
