@@ -80,7 +80,11 @@ fn routes(documents: &[Document], problems: &mut Vec<Problem>) {
                 let itself = std::ptr::eq(*owner, document) && *owner_at == at;
                 if !reported && !itself {
                     // A trigger that names no method clashes over all of them, not over the first of the list.
-                    let method = if http.methods.is_empty() { "any method" } else { method.as_str() };
+                    let method = if http.methods.is_empty() {
+                        "any method"
+                    } else {
+                        method.as_str()
+                    };
                     let message = format!(
                         "the route {method} {}{} of `{}` already belongs to {} ({owner_at}){}",
                         http.host.as_deref().unwrap_or("*"),
