@@ -430,3 +430,72 @@ pub fn store_writes(batch: &Batch) -> Vec<Write> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_protocol::manifest;
+    use heddle_scheduler_core::LivenessOptions;
+    use std::sync::Arc;
+
+    fn apply(value: &str, at: Option<u64>) -> Queued {
+        let text = format!("{{apiVersion: heddle.dev/v1, kind: Config, metadata: {{name: c}}, spec: {{k: {value}}}}}");
+        let documents = manifest::load(text.as_bytes(), "test").unwrap();
+        let resolved = |document| ResolvedDocument {
+            document,
+            artifacts: Arc::default(),
+        };
+        let documents = documents.into_iter().map(resolved).collect();
+        Queued {
+            asker: Asker::Nobody,
+            change: Change::Apply { documents, at },
+        }
+    }
+
+    fn decide_these(world: &World, queue: Vec<Queued>) -> Batch {
+        decide(world, queue, Dirty::none(), Mono(0), UnixMs(0))
+    }
+
+    fn land(world: &mut World, batch: &Batch) {
+        for (key, value) in &batch.writes {
+            world.apply_record(key, value.as_deref()).unwrap();
+        }
+        world.set_head(Version {
+            epoch: 1,
+            n: world.head.n + 1,
+        });
+    }
+
+    #[test]
+    fn changes_of_one_batch_are_decided_each_on_what_the_one_before_leaves() {
+        let mut world = World::new(LivenessOptions::default());
+        let batch = decide_these(&world, vec![apply("a", None), apply("b", None)]);
+        let generations = batch
+            .decided
+            .iter()
+            .map(|d| d.answer["objects"][0]["generation"].as_u64());
+        assert_eq!(generations.collect::<Vec<_>>(), [Some(1), Some(2)]);
+        assert_eq!(batch.writes.len(), 1, "one record, once");
+        land(&mut world, &batch);
+        assert_eq!(world.configs.values().next().map(|c| c.values["k"].as_str()), Some("b"));
+    }
+
+    #[test]
+    fn what_is_so_already_is_answered_as_of_the_newest_commit_without_a_new_one() {
+        let mut world = World::new(LivenessOptions::default());
+        let first = decide_these(&world, vec![apply("a", None)]);
+        assert_eq!(first.decided[0].answer["commit"], 1);
+        land(&mut world, &first);
+        let again = decide_these(&world, vec![apply("a", None)]);
+        assert!(again.writes.is_empty());
+        assert_eq!(again.decided[0].answer["commit"], 1);
+    }
+
+    #[test]
+    fn a_change_for_another_commit_is_refused_and_holds_up_no_other() {
+        let world = World::new(LivenessOptions::default());
+        let batch = decide_these(&world, vec![apply("a", Some(7)), apply("b", Some(0))]);
+        assert_eq!(batch.refused[0].error.code, ErrorCode::Conflict);
+        assert_eq!((batch.refused.len(), batch.decided.len()), (1, 1));
+    }
+}
