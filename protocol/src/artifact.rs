@@ -20,6 +20,9 @@ pub struct ArtifactInfo {
     pub exports: BTreeSet<String>,
     /// Which WASI it is written for.
     pub wasi: Wasi,
+    /// The fingerprints of the public keys with whose private half its image was found to be signed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub verified_by: BTreeSet<Digest>,
 }
 
 impl ArtifactInfo {

@@ -47,3 +47,25 @@ pub const LOG_LINES_KEPT: usize = 1_000;
 pub const LOG_LINE_BYTES_MAX: usize = 8 << 10;
 /// Events that a scheduler keeps in memory.
 pub const EVENTS_KEPT: usize = 10_000;
+/// Largest native code of one artifact, in bytes: compiled code is about three times its component.
+pub const CODE_BYTES_MAX: u64 = 256 << 20;
+/// Processor time that compiling one artifact may take, in seconds; what takes longer is refused.
+pub const COMPILE_CPU_SECONDS_MAX: u64 = 60;
+/// Memory that compiling one artifact may take, in bytes.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Wall time of one call over wRPC when the link names none, in milliseconds.
+pub const CALL_TIMEOUT_MS: u64 = 5_000;
+/// Calls in flight over one link per replica when the link names no number.
+pub const CALL_IN_FLIGHT: u32 = 128;
+/// Largest arguments or results of one call over wRPC, in bytes.
+pub const CALL_BYTES_MAX: usize = 16 << 20;
+/// Messages in work at the same time per replica when the trigger names no number.
+pub const MESSAGES_IN_FLIGHT: u32 = 16;
+/// Deliveries of one message before it is given up, when the trigger names no number.
+pub const MESSAGE_ATTEMPTS: u32 = 5;
+/// Runs of a job before it is given up, when it names no number.
+pub const JOB_ATTEMPTS: u32 = 3;
+/// Largest secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 64 << 10;
+/// How often the scheduler asks a backend for newer versions of secrets that name none, in milliseconds.
+pub const SECRET_POLL_MS: u64 = 30_000;

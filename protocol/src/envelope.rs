@@ -25,6 +25,8 @@ pub enum Kind {
     Hello,
     /// An API request, by a person's key or unsigned.
     Api,
+    /// Which native code an artifact has for an engine, by the realm key.
+    Compiled,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Spec => "spec",
             Kind::Hello => "hello",
             Kind::Api => "api",
+            Kind::Compiled => "compiled",
         }
     }
 }

@@ -39,6 +39,9 @@ pub enum ProtocolError {
         /// The key that the message names.
         key_id: String,
     },
+    /// A sealed value does not open, or cannot be sealed.
+    #[error("{0}")]
+    Seal(String),
     /// A message is larger than its kind may be.
     #[error("failed to take {what} of {bytes} bytes: at most {bytes_max} are allowed")]
     TooLarge {

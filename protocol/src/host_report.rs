@@ -2,7 +2,8 @@
 
 use crate::digest::Digest;
 use crate::host_spec::Feature;
-use crate::id::{BootId, CapabilityName, HostId, Realm, UnitId, Version};
+use crate::id::{BootId, CapabilityName, ComponentName, HostId, Realm, UnitId, Version};
+use crate::time::UnixMs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,9 @@ pub struct Hello {
     pub features: BTreeSet<Feature>,
     /// What compiles and runs its components.
     pub engine: Engine,
+    /// The public key to which this start's secrets are sealed, in base64 ([`crate::seal`]).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seal_key: String,
     /// The agent's version.
     pub version: String,
     /// The addresses that its listeners are bound to, by capability (D20).
@@ -60,7 +64,7 @@ pub struct Capacity {
 }
 
 /// What compiles and runs components on a host. Compiled code fits only the same fingerprint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Engine {
     /// The version of wasmtime.
     pub wasmtime: String,
@@ -70,6 +74,29 @@ pub struct Engine {
     pub allocator: String,
     /// A digest of everything that compiled code depends on, per engine (`p2`, `p3`).
     pub fingerprints: BTreeMap<String, String>,
+    /// What somebody else needs to know to compile for it: settings by name, understood by `heddle-engine`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub profile: BTreeMap<String, String>,
+    /// Whether it can compile by itself.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub compiles: bool,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            wasmtime: String::new(),
+            target: String::new(),
+            allocator: String::new(),
+            fingerprints: BTreeMap::new(),
+            profile: BTreeMap::new(),
+            compiles: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The scheduler's answer to a hello.
@@ -158,6 +185,12 @@ pub struct UnitStatus {
     /// Failed attempts to start it since it was last ready.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// Of a job: its runs that ended well.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub completed: u32,
+    /// Of a job: its runs that were given up. Of a service: how often it was begun again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u32,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -182,6 +215,8 @@ pub enum UnitPhase {
     Failed,
     /// This agent cannot run it, and says why; it is not tried again under this spec.
     Refused,
+    /// A job whose runs have all ended, well or badly; it holds nothing any more but its result.
+    Ended,
 }
 
 impl UnitPhase {
@@ -195,6 +230,7 @@ impl UnitPhase {
             Self::Draining => "draining",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Ended => "ended",
         }
     }
 }
@@ -239,4 +275,33 @@ pub enum SpecRefusal {
     /// The body does not have the digest that the spec names.
     #[error("its body does not have the digest that it names")]
     DigestMismatch,
+}
+
+/// What the scheduler asks a host to run now: one point of a cron trigger. The answer says how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fire {
+    /// This start of the agent.
+    pub boot_id: BootId,
+    /// The unit.
+    #[serde(flatten)]
+    pub unit: UnitId,
+    /// The component whose `wasi:cli/run` is called.
+    pub component: ComponentName,
+    /// The point in time that it is for, in milliseconds since 1970; the same one twice is run once.
+    pub due: UnixMs,
+}
+
+/// What became of a [`Fire`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum FireAnswer {
+    /// It runs. How it ends is in the workload's log.
+    Begun,
+    /// It was begun before.
+    Known,
+    /// It cannot run here now.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }

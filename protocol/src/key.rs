@@ -13,6 +13,10 @@ pub enum Key {
     Platform(PlatformName),
     /// Intent: a config.
     Config(ConfigId),
+    /// Intent: a named reference to a secret.
+    SecretRef(ObjectId),
+    /// Intent: what a namespace asks of images.
+    NamespacePolicy(ObjectId),
     /// Decision: where a workload's replicas are.
     Place(WorkloadId),
     /// A template, by its digest.
@@ -29,6 +33,8 @@ impl fmt::Display for Key {
             Self::Workload(id) => write!(f, "workload.{}.{}", id.namespace, id.name),
             Self::Platform(name) => write!(f, "platform.{name}"),
             Self::Config(id) => write!(f, "config.{}.{}", id.namespace, id.name),
+            Self::SecretRef(id) => write!(f, "secret.{}.{}", id.namespace, id.name),
+            Self::NamespacePolicy(id) => write!(f, "nspolicy.{}.{}", id.namespace, id.name),
             Self::Place(id) => write!(f, "place.{}.{}", id.namespace, id.name),
             Self::Template(digest) => write!(f, "tmpl.{}", digest.hex()),
             Self::Host(id) => write!(f, "host.{id}"),
@@ -52,6 +58,8 @@ impl Key {
             "workload" => object().map(Self::Workload),
             "platform" => PlatformName::parse(rest).ok().map(Self::Platform),
             "config" => object().map(Self::Config),
+            "secret" => object().map(Self::SecretRef),
+            "nspolicy" => object().map(Self::NamespacePolicy),
             "place" => object().map(Self::Place),
             "tmpl" => Digest::from_hex(rest).ok().map(Self::Template),
             "host" => HostId::parse(rest).ok().map(Self::Host),
@@ -72,7 +80,9 @@ mod tests {
             Key::Workload(id.clone()),
             Key::Platform(PlatformName::parse("edge").unwrap()),
             Key::Config(id.clone()),
-            Key::Place(id),
+            Key::Place(id.clone()),
+            Key::SecretRef(id.clone()),
+            Key::NamespacePolicy(id),
             Key::Template(Digest::of(b"x")),
             Key::Host(HostId::parse("h-1").unwrap()),
             Key::Policy("join-1".into()),

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod artifact;
 pub mod chunk;
+pub mod compile;
 pub mod defaults;
 pub mod digest;
 pub mod envelope;
@@ -18,8 +19,10 @@ pub mod host_spec;
 pub mod id;
 pub mod key;
 pub mod manifest;
+pub mod offer;
 pub mod record;
 pub mod report;
+pub mod seal;
 pub mod sign;
 pub mod subject;
 pub mod time;

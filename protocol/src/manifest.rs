@@ -1,4 +1,4 @@
-//! What a person writes: Platforms, Configs, SecretRefs and Workloads, in YAML or JSON.
+//! What a person writes: Platforms, Configs, SecretRefs, Policies and Workloads, in YAML or JSON.
 //!
 //! In: text. Out: typed objects that keep every rule, or all problems at once, each with its place, its rule and, where
 //! one suggests itself, what was probably meant. Whether references to other objects can be met is not decided here:
@@ -19,27 +19,30 @@ mod scalar;
 mod schema;
 mod structure;
 mod tree;
+mod trust;
 mod unsupported;
 mod validate;
 mod workload;
 
-pub use config::{Config, ConfigSource, SecretRef, SecretRefSpec, SecretSource};
+pub use config::{Config, ConfigSource, Rotate, SecretRef, SecretRefSpec, SecretSource};
 pub use document::{Document, load, parse, parse_bytes, values};
 pub use object::{ApiVersion, DEFAULT_NAMESPACE, Kind, Metadata, Object, PlatformMetadata};
 pub use placement::{Avoidance, LabelRule, Placement, Preference, Selector, Spread, Strategy};
 pub use platform::{
-    BlobstoreCapability, Capability, CapabilityKind, Compile, ConfigCapability, Engines, FilesystemBlobstore,
-    HttpCapability, JetstreamMessaging, KeyvalueCapability, LoggingCapability, MemoryKeyvalue, MessagingCapability,
-    NatsKeyvalue, Platform, PlatformSpec,
+    BlobstoreCapability, Capability, CapabilityKind, Compile, ConfigCapability, CustomCapability, Engines,
+    FilesystemBlobstore, HttpCapability, JetstreamMessaging, KeyvalueCapability, LoggingCapability, MemoryKeyvalue,
+    MessagingCapability, NatsBlobstore, NatsKeyvalue, NatsMessaging, Platform, PlatformSpec, PostgresCapability,
+    RedisKeyvalue, WrpcCapability,
 };
 pub use policy::{Canary, Disconnect, Health, HttpProbe, Job, OnFailure, Probe, Reconcile, Rollout, RolloutStrategy};
 pub use problem::{FieldPath, PROBLEMS_MAX, Position, Problem, Step};
 pub use quantity::{Cpu, Duration, QuantityError, Size};
 pub use schema::schema;
 pub use tree::{DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX, TEXT_BYTES_MAX};
+pub use trust::{CosignKey, Policy, PolicySpec, Signatures};
 pub use unsupported::unsupported;
 pub use validate::validate;
 pub use workload::{
     Component, CronTrigger, HttpTrigger, Instances, Limits, Link, LinkTarget, MessagingTrigger, Method, Reserve, Scale,
-    Target, Trigger, Via, Workload, WorkloadSpec,
+    ServiceTrigger, Target, Trigger, Via, Workload, WorkloadSpec, WrpcTrigger,
 };

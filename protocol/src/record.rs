@@ -2,8 +2,8 @@
 
 use crate::artifact::ArtifactInfo;
 use crate::digest::Digest;
-use crate::host_spec::CapabilityOffer;
-use crate::id::{CapabilityName, ComponentName, ConfigId, Generation, HostId, RequestId, WorkloadId};
+use crate::host_spec::{CapabilityOffer, Compile, Feature, SecretUse};
+use crate::id::{CapabilityName, ComponentName, ConfigId, Generation, HostId, ObjectId, RequestId, WorkloadId};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,16 @@ pub struct WorkloadRecord {
     /// The configs that it uses: a change of one makes a new generation.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub configs: BTreeSet<ConfigId>,
+    /// The SecretRefs that it uses: a change of one makes a new generation.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secret_refs: BTreeSet<ObjectId>,
+    /// The workloads whose components are embedded in it, with the generation that they were: a new one makes a new
+    /// generation of this workload (D18).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub embeds: BTreeMap<WorkloadId, Generation>,
+    /// The newest known version of each secret that names none, by [`SecretUse::id`] of the use without a version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_versions: BTreeMap<Digest, String>,
     /// Earlier generations, the newest first, for `heddle undo`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastGeneration>,
@@ -69,6 +79,81 @@ pub struct Intent {
     /// Its HTTP triggers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpTrigger>,
+    /// Its cron triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<CronTrigger>,
+    /// The exports of other workloads that it calls over the network.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub calls: BTreeSet<RemoteExport>,
+    /// What it serves over the network to callers that are not of this fleet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub serves: BTreeSet<ServedExport>,
+    /// Whether its replicas run to their end, and how often that must go well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobIntent>,
+    /// Which features a host's agent must have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<Feature>,
+    /// What of `require` and `capabilities` it would not ask for if it did not embed these workloads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub embedded: BTreeMap<WorkloadId, EmbeddedNeed>,
+}
+
+/// What an embedded workload asks of the hosts of those who embed it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedNeed {
+    /// The capabilities that it uses.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub capabilities: BTreeSet<CapabilityName>,
+    /// What a host's labels must be for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Requirement>,
+}
+
+/// An export of a workload that another one calls over the network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteExport {
+    /// The workload that is called.
+    pub workload: WorkloadId,
+    /// Which of its components.
+    pub component: ComponentName,
+    /// The interface as that component exports it, with version.
+    pub interface: String,
+}
+
+/// An export that is served over the network under a prefix of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedExport {
+    /// The component.
+    pub component: ComponentName,
+    /// The interface as it exports it, with version.
+    pub interface: String,
+    /// What the subjects begin with.
+    pub prefix: String,
+}
+
+/// Points in time at which a component's `wasi:cli/run` is called once, in one replica.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CronTrigger {
+    /// The component.
+    pub component: ComponentName,
+    /// Five fields: minute, hour, day of month, month, day of week.
+    pub schedule: String,
+    /// The time zone; UTC when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// What a job must come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobIntent {
+    /// Runs that must end well.
+    pub completions: u32,
 }
 
 /// How many replicas a workload has.
@@ -170,6 +255,12 @@ pub struct PlatformRecord {
     pub hosts: Vec<Requirement>,
     /// What they are lent, by name.
     pub offers: BTreeMap<CapabilityName, CapabilityOffer>,
+    /// The secrets that the capabilities themselves need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<CapabilityName, BTreeMap<String, SecretUse>>,
+    /// Who compiles on these hosts; none leaves it to the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile: Option<Compile>,
     /// When this generation was applied.
     pub applied_at: UnixMs,
 }
@@ -195,6 +286,27 @@ pub struct ConfigRecord {
 pub struct PlaceRecord {
     /// One set per generation.
     pub sets: Vec<PlaceSet>,
+    /// How far a job is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobProgress>,
+    /// The newest point in time that each cron trigger was fired for, by its place among the triggers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fired: BTreeMap<u32, UnixMs>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProgress {
+    /// The generation that it is about.
+    pub generation: Generation,
+    /// Runs that ended well.
+    pub completed: u32,
+    /// Runs that were given up; one is enough for the job to have failed.
+    pub failed: u32,
+    /// Why the last one was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The replicas of one generation.
@@ -210,8 +322,40 @@ pub struct PlaceSet {
     /// Its HTTP triggers: the routes live as long as the replicas.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpTrigger>,
+    /// What its replicas serve and call over the network: the subjects live as long as the replicas.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub serves: BTreeSet<ServedExport>,
+    /// The workloads that its replicas call over the network.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub calls: BTreeSet<RemoteExport>,
     /// How many on which host; never 0.
     pub hosts: BTreeMap<HostId, u32>,
+}
+
+/// `secret.<ns>.<name>`: a named reference to a secret. The value is nowhere in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRefRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON.
+    pub manifest: serde_json::Value,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
+}
+
+/// `nspolicy.<ns>.<name>`: what a namespace asks of images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON.
+    pub manifest: serde_json::Value,
+    /// The fingerprints of the keys, any one of which an image must be signed with.
+    pub keys: BTreeSet<Digest>,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
 }
 
 /// `host.<id>`: a host that was admitted.

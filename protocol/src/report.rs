@@ -33,11 +33,17 @@ pub enum Rejection {
         wanted: String,
         /// What the host has.
         found: Option<String>,
+        /// The embedded workload that asks for it, if the workload itself does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        embedded: Option<WorkloadId>,
     },
     /// No platform lends it a capability that the workload uses.
     CapabilityMissing {
         /// The capability.
         capability: CapabilityName,
+        /// The embedded workload that uses it, if the workload itself does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        embedded: Option<WorkloadId>,
     },
     /// Its agent lacks features.
     FeatureMissing {
@@ -79,14 +85,15 @@ impl fmt::Display for Rejection {
             Self::Label {
                 label,
                 wanted,
-                found: Some(found),
-            } => write!(f, "label {label} is {found}, needs {wanted}"),
-            Self::Label {
-                label,
-                wanted,
-                found: None,
-            } => write!(f, "label {label} is missing, needs {wanted}"),
-            Self::CapabilityMissing { capability } => write!(f, "no platform lends it capability {capability}"),
+                found,
+                embedded,
+            } => {
+                let found = found.as_deref().unwrap_or("missing");
+                write!(f, "label {label} is {found}, needs {wanted}{}", Because(embedded))
+            }
+            Self::CapabilityMissing { capability, embedded } => {
+                write!(f, "no platform lends it capability {capability}{}", Because(embedded))
+            }
             Self::FeatureMissing { features } => {
                 let names: Vec<&str> = features.iter().map(String::as_str).collect();
                 write!(f, "agent lacks {}", names.join(", "))
@@ -115,6 +122,18 @@ impl fmt::Display for Rejection {
             }
             Self::Slots { slots } => write!(f, "all {slots} replica slots are taken"),
             Self::AlreadyThere => f.write_str("already runs it"),
+        }
+    }
+}
+
+/// Who asks for something, if it is a workload that is embedded.
+struct Because<'a>(&'a Option<WorkloadId>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(workload) => write!(f, " because {workload} is embedded"),
+            None => Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The only place where NATS subjects are made and taken apart.
 
-use crate::id::{HostId, Namespace, Realm};
+use crate::id::{HostId, Namespace, Realm, UnitId, WorkloadId};
 use std::fmt;
 
 /// Subject of the first token of everything that is ours.
@@ -36,6 +36,8 @@ pub enum HostVerb {
     Report,
     /// Give log lines.
     Logs,
+    /// Run something now.
+    Fire,
 }
 
 impl HostVerb {
@@ -45,11 +47,12 @@ impl HostVerb {
             Self::Hello => "hello",
             Self::Report => "report",
             Self::Logs => "logs",
+            Self::Fire => "fire",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Spec, Self::Hello, Self::Report, Self::Logs]
+        [Self::Spec, Self::Hello, Self::Report, Self::Logs, Self::Fire]
             .into_iter()
             .find(|v| v.as_str() == text)
     }
@@ -123,6 +126,23 @@ pub fn all_of_host(realm: &Realm, host: &HostId) -> String {
     format!("{ROOT}.{realm}.h.{host}.*")
 }
 
+/// What every subject begins with on which one generation of a workload is called over wRPC; `.wrpc.0.0.1.` with the
+/// instance and the function follows. Replicas of the generation share it as a queue group.
+pub fn rpc_prefix(realm: &Realm, unit: &UnitId) -> String {
+    let WorkloadId { namespace, name } = &unit.workload;
+    format!("{ROOT}.{realm}.rpc.{namespace}.{name}.{}", unit.generation)
+}
+
+/// Every subject on which any generation of a workload is called: what credentials of its callers allow.
+pub fn rpc_all(realm: &Realm, workload: &WorkloadId) -> String {
+    format!("{ROOT}.{realm}.rpc.{}.{}.>", workload.namespace, workload.name)
+}
+
+/// What the inboxes of a workload's own connections begin with, which its credentials name.
+pub fn workload_inbox_prefix(workload: &WorkloadId) -> String {
+    format!("_INBOX_w_{}_{}", workload.namespace, workload.name)
+}
+
 /// Where nobody listens: a request there is answered by the server alone.
 pub fn ready_probe(realm: &Realm) -> String {
     format!("{ROOT}.{realm}.probe")
@@ -148,7 +168,13 @@ mod tests {
             Subject::Api(realm.clone(), Namespace::fallback(), "apply".into()),
             Subject::Leader(realm.clone()),
         ];
-        for verb in [HostVerb::Spec, HostVerb::Hello, HostVerb::Report, HostVerb::Logs] {
+        for verb in [
+            HostVerb::Spec,
+            HostVerb::Hello,
+            HostVerb::Report,
+            HostVerb::Logs,
+            HostVerb::Fire,
+        ] {
             subjects.push(Subject::Host(realm.clone(), host.clone(), verb));
         }
         for subject in subjects {

@@ -64,12 +64,9 @@ fn accepted() -> Accepted {
 }
 
 fn template() -> Template {
-    let binding = Binding {
-        capability: "sessions".parse().unwrap(),
-        scope: "shop".into(),
-    };
+    let binding = Binding::new("sessions".parse().unwrap(), "shop");
     Template {
-        requires: BTreeSet::from([Feature::WasiP2, Feature::Http, Feature::KeyvalueMemory]),
+        requires: BTreeSet::from([Feature::WASI_P2, Feature::HTTP, Feature::KEYVALUE_MEMORY]),
         components: vec![TemplateComponent {
             name: "api".parse().unwrap(),
             artifact: digest("artifact"),
@@ -77,12 +74,13 @@ fn template() -> Template {
             wasi: Wasi::P2,
             config: BTreeMap::from([("page-size".into(), "20".into())]),
             bindings: BTreeMap::from([("wasi:keyvalue/store@0.2.0-draft".into(), binding)]),
+            secrets: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            calls: BTreeMap::new(),
         }],
-        limits: Limits {
-            memory_bytes: 64 << 20,
-            time_ms: 5_000,
-            concurrency: 200,
-        },
+        limits: Limits::new(64 << 20, 5_000, 200),
+        run: None,
+        consumes: Vec::new(),
         instances: Instances {
             reuse: 1,
             concurrency: 1,
@@ -107,6 +105,7 @@ fn artifact() -> ArtifactInfo {
         imports: BTreeSet::from(["wasi:keyvalue/store@0.2.0-draft".into()]),
         exports: BTreeSet::from(["wasi:http/incoming-handler@0.2.2".into()]),
         wasi: Wasi::P2,
+        verified_by: BTreeSet::new(),
     }
 }
 
@@ -147,6 +146,7 @@ fn a_host_spec_is_what_it_was() {
             ("config".parse().unwrap(), CapabilityOffer::Config {}),
             ("logging".parse().unwrap(), CapabilityOffer::Logging {}),
         ]),
+        ..HostSpecBody::default()
     };
     let spec = HostSpec {
         realm: "eu".parse().unwrap(),
@@ -155,14 +155,15 @@ fn a_host_spec_is_what_it_was() {
         version: Version { epoch: 2, n: 41 },
         body_digest: body.digest().unwrap(),
         body,
+        secrets: BTreeMap::new(),
     };
     check("host-spec", &spec);
 }
 
 #[test]
-fn a_feature_that_is_not_known_is_read_as_unknown() {
+fn a_feature_that_is_not_known_is_read_all_the_same() {
     let features: BTreeSet<Feature> = serde_json::from_str(r#"["http", "teleport"]"#).unwrap();
-    assert_eq!(features, BTreeSet::from([Feature::Http, Feature::Unknown]));
+    assert_eq!(features, BTreeSet::from([Feature::HTTP, Feature::custom("teleport")]));
 }
 
 #[test]
@@ -178,16 +179,18 @@ fn what_hosts_say_is_what_it_was() {
             replica_slots: 1_000,
             instance_memory_bytes_max: Some(128 << 20),
         },
-        features: BTreeSet::from([Feature::WasiP2, Feature::Http]),
+        features: BTreeSet::from([Feature::WASI_P2, Feature::HTTP]),
         engine: Engine {
             wasmtime: "48.0.8".into(),
             target: "x86_64-unknown-linux-gnu".into(),
             allocator: "pooling".into(),
             fingerprints: BTreeMap::from([("p2".into(), "ab12".into())]),
+            ..Engine::default()
         },
         version: "0.1.0".into(),
         bound: BTreeMap::from([("web".parse().unwrap(), "127.0.0.1:8080".into())]),
         accepted: Some(accepted()),
+        seal_key: String::new(),
     };
     check("hello", &hello);
     check(
@@ -221,6 +224,8 @@ fn what_hosts_say_is_what_it_was() {
         phase: UnitPhase::Failed,
         reason: Some("it traps".into()),
         attempts: 2,
+        completed: 0,
+        failed: 0,
     };
     let report = HostReport {
         boot_id: BootId::new("boot-1"),
@@ -332,6 +337,12 @@ fn stored_records_are_what_they_were() {
             capabilities: BTreeSet::from(["web".parse().unwrap()]),
             reserve_bytes: 256 << 20,
             http: vec![trigger()],
+            cron: Vec::new(),
+            calls: BTreeSet::new(),
+            serves: BTreeSet::new(),
+            job: None,
+            features: BTreeSet::new(),
+            embedded: BTreeMap::new(),
         },
         template: digest("template"),
         configs: BTreeSet::from(["shop/cart-defaults".parse().unwrap()]),
@@ -342,6 +353,9 @@ fn stored_records_are_what_they_were() {
             applied_at: UnixMs(1),
         }],
         applied_at: UnixMs(2),
+        secret_refs: BTreeSet::new(),
+        embeds: BTreeMap::new(),
+        secret_versions: BTreeMap::new(),
     };
     check("record-workload", &workload);
     let platform = PlatformRecord {
@@ -356,6 +370,8 @@ fn stored_records_are_what_they_were() {
             CapabilityOffer::KeyvalueMemory { shared: true },
         )]),
         applied_at: UnixMs(3),
+        secrets: BTreeMap::new(),
+        compile: None,
     };
     check("record-platform", &platform);
     let config = ConfigRecord {
@@ -372,7 +388,11 @@ fn stored_records_are_what_they_were() {
             reserve_bytes: 256 << 20,
             http: vec![trigger()],
             hosts: BTreeMap::from([("h-1".parse().unwrap(), 2)]),
+            serves: BTreeSet::new(),
+            calls: BTreeSet::new(),
         }],
+        job: None,
+        fired: BTreeMap::new(),
     };
     check("record-place", &place);
     let host = HostRecord {
@@ -408,4 +428,239 @@ fn stored_records_are_what_they_were() {
         }],
     };
     check("record-audit", &audit);
+}
+
+fn secret(version: Option<&str>) -> SecretUse {
+    SecretUse {
+        workload: Some("shop/cart".parse().unwrap()),
+        from: "vault".into(),
+        path: "kv/shop/payment".into(),
+        field: Some("key".into()),
+        version: version.map(str::to_owned),
+        no_cache: true,
+        env: Some("PAYMENT_KEY".into()),
+    }
+}
+
+fn call() -> Call {
+    Call {
+        interface: Some("acme:fraud/score@1.0.0".into()),
+        part: Some("tax/rates".into()),
+        to: Callee::Workload("shop/fraud".parse().unwrap()),
+        instance: "acme:fraud/score@1.2.0".into(),
+        timeout_ms: 2_000,
+        idempotent: true,
+        max_in_flight: 64,
+    }
+}
+
+/// A template of a composed component, with everything that a template can hold.
+fn linked_template() -> Template {
+    let binding = Binding {
+        interface: Some("wasi:keyvalue/store@0.2.0-draft".into()),
+        part: Some("tax/rates".into()),
+        ..Binding::new("sessions".parse().unwrap(), "shop")
+    };
+    let outside = Call {
+        part: None,
+        to: Callee::Prefix("acme.bank".into()),
+        ..call()
+    };
+    let part = Part {
+        config: BTreeMap::from([("rate".into(), "19".into())]),
+        secrets: BTreeMap::from([("key".into(), secret(None))]),
+    };
+    let component = TemplateComponent {
+        config: BTreeMap::from([("page-size".into(), "20".into())]),
+        secrets: BTreeMap::from([("payment-key".into(), secret(Some("7")))]),
+        parts: BTreeMap::from([("pricing".into(), Part::default()), ("tax/rates".into(), part)]),
+        bindings: BTreeMap::from([("heddle:p2-wasi-keyvalue/store@0.2.0-draft".into(), binding)]),
+        calls: BTreeMap::from([
+            ("heddle:p0-acme-bank/pay@1.0.0".into(), outside),
+            ("heddle:p2-acme-fraud/score@1.0.0".into(), call()),
+        ]),
+        ..TemplateComponent::new("api".parse().unwrap(), digest("whole"), 131_072, Wasi::P3)
+    };
+    Template {
+        requires: BTreeSet::from([Feature::WASI_P3, Feature::WRPC, Feature::custom("acme-ledger@1.2.0")]),
+        components: vec![component],
+        limits: Limits {
+            egress: vec!["api.example.com:443".into()],
+            cpu_millis: Some(250),
+            ..Limits::new(64 << 20, 5_000, 200)
+        },
+        instances: Instances {
+            reuse: 1,
+            concurrency: 4,
+        },
+        run: Some(Run::Service {
+            component: "api".parse().unwrap(),
+        }),
+        consumes: vec![Consume {
+            capability: "bus".parse().unwrap(),
+            component: "api".parse().unwrap(),
+            subject: "orders.cart.>".into(),
+            max_in_flight: 32,
+            attempts: 5,
+        }],
+    }
+}
+
+#[test]
+fn a_host_spec_with_links_and_secrets_is_what_it_was() {
+    let template = linked_template();
+    let template_digest = Digest::of_json(&template).unwrap();
+    let platform_secret = SecretUse {
+        workload: None,
+        env: None,
+        no_cache: false,
+        ..secret(Some("3"))
+    };
+    let serve = Serve {
+        unit: unit(),
+        component: "api".parse().unwrap(),
+        interface: "acme:cart/items@1.0.0".into(),
+        prefix: None,
+    };
+    let body = HostSpecBody {
+        templates: BTreeMap::from([(template_digest, Arc::new(template))]),
+        units: vec![Unit {
+            workload: unit().workload,
+            generation: unit().generation,
+            template: template_digest,
+            count: 2,
+        }],
+        capabilities: BTreeMap::from([(
+            "sessions".parse().unwrap(),
+            CapabilityOffer::KeyvalueNats {
+                bucket: "sessions".into(),
+                url: None,
+                shared: false,
+            },
+        )]),
+        capability_secrets: BTreeMap::from([(
+            "sessions".parse().unwrap(),
+            BTreeMap::from([("credentials".into(), platform_secret.clone())]),
+        )]),
+        serves: vec![
+            serve.clone(),
+            Serve {
+                prefix: Some("acme.cart".into()),
+                ..serve
+            },
+        ],
+        callees: BTreeMap::from([("shop/fraud".parse().unwrap(), vec![Generation(5), Generation(4)])]),
+        secret_versions: BTreeMap::from([(secret(None).id(), "8".into())]),
+        credentials: BTreeMap::from([(unit().workload, platform_secret.clone())]),
+        compile: Compile::Local,
+        ..HostSpecBody::default()
+    };
+    let sealed = SealedSecret {
+        version: "3".into(),
+        sealed: "AAEC".into(),
+    };
+    let spec = HostSpec {
+        realm: "eu".parse().unwrap(),
+        host: "h-1".parse().unwrap(),
+        boot_id: BootId::new("boot-1"),
+        version: Version { epoch: 2, n: 41 },
+        body_digest: body.digest().unwrap(),
+        body,
+        secrets: BTreeMap::from([(platform_secret.id(), sealed)]),
+    };
+    check("host-spec-linked", &spec);
+}
+
+#[test]
+fn what_becomes_of_jobs_and_points_in_time_is_what_it_was() {
+    let run = Run::Job {
+        component: "main".parse().unwrap(),
+        attempts: 3,
+        deadline_ms: Some(600_000),
+    };
+    check("run-job", &run);
+    let fire = Fire {
+        boot_id: BootId::new("boot-1"),
+        unit: unit(),
+        component: "main".parse().unwrap(),
+        due: UnixMs(9),
+    };
+    check("fire", &fire);
+    check("fire-begun", &FireAnswer::Begun);
+    let place = PlaceRecord {
+        sets: Vec::new(),
+        job: Some(JobProgress {
+            generation: Generation(3),
+            completed: 2,
+            failed: 1,
+            reason: Some("it trapped".into()),
+        }),
+        fired: BTreeMap::from([(0, UnixMs(9))]),
+    };
+    check("record-place-of-a-job", &place);
+}
+
+#[test]
+fn stored_records_of_linked_workloads_are_what_they_were() {
+    let remote = RemoteExport {
+        workload: "shop/fraud".parse().unwrap(),
+        component: "score".parse().unwrap(),
+        interface: "acme:fraud/score@1.2.0".into(),
+    };
+    let need = EmbeddedNeed {
+        capabilities: BTreeSet::from(["sessions".parse().unwrap()]),
+        require: vec![Requirement {
+            label: "region".into(),
+            rule: LabelRule::Exists(true),
+        }],
+    };
+    let workload = WorkloadRecord {
+        generation: Generation(3),
+        manifest: serde_json::json!({"kind": "Workload"}),
+        artifacts: BTreeMap::from([("api".parse().unwrap(), artifact())]),
+        intent: Intent {
+            unit_generation: Generation(3),
+            replicas: Replicas::Count(2),
+            require: need.require.clone(),
+            spread: Vec::new(),
+            capabilities: need.capabilities.clone(),
+            reserve_bytes: 64 << 20,
+            http: Vec::new(),
+            cron: vec![CronTrigger {
+                component: "api".parse().unwrap(),
+                schedule: "*/5 * * * *".into(),
+                time_zone: Some("Europe/Berlin".into()),
+            }],
+            calls: BTreeSet::from([remote]),
+            serves: BTreeSet::from([ServedExport {
+                component: "api".parse().unwrap(),
+                interface: "acme:cart/items@1.0.0".into(),
+                prefix: "acme.cart".into(),
+            }]),
+            job: Some(JobIntent { completions: 2 }),
+            features: BTreeSet::from([Feature::WRPC]),
+            embedded: BTreeMap::from([("shop/tax".parse().unwrap(), need)]),
+        },
+        template: digest("template"),
+        configs: BTreeSet::new(),
+        secret_refs: BTreeSet::from(["shop/payment".parse().unwrap()]),
+        embeds: BTreeMap::from([("shop/tax".parse().unwrap(), Generation(7))]),
+        secret_versions: BTreeMap::from([(secret(None).id(), "8".into())]),
+        history: Vec::new(),
+        applied_at: UnixMs(2),
+    };
+    check("record-workload-linked", &workload);
+    let policy = PolicyRecord {
+        generation: Generation(2),
+        manifest: serde_json::json!({"kind": "Policy"}),
+        keys: BTreeSet::from([digest("key")]),
+        applied_at: UnixMs(1_800_000_000_000),
+    };
+    check("record-policy", &policy);
+    let secret_ref = SecretRefRecord {
+        generation: Generation(1),
+        manifest: serde_json::json!({"kind": "SecretRef"}),
+        applied_at: UnixMs(4),
+    };
+    check("record-secret-ref", &secret_ref);
 }

@@ -41,6 +41,46 @@ pub struct ArtifactGet {
     pub offset: u64,
 }
 
+/// What an agent asks on its own artifact subject: which native code an artifact has for an engine. The scheduler compiles
+/// it if nobody did before; the answer's attachment is an envelope of kind `compiled` ([`CompiledCode`]), signed by the
+/// realm key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompiledGet {
+    /// The artifact.
+    pub artifact: Digest,
+    /// The engine's fingerprint, as the agent's hello gave it.
+    pub fingerprint: String,
+}
+
+/// The answer to [`CompiledGet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum CompiledAnswer {
+    /// The attachment is the signed envelope.
+    Signed,
+    /// It is being compiled; ask again in a moment.
+    UnderWay,
+    /// The scheduler cannot compile for this engine. The agent may compile for itself.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The native code of an artifact for one engine, as the realm key signs it. Its bytes are an artifact themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CompiledCode {
+    /// The artifact.
+    pub artifact: Digest,
+    /// The engine's fingerprint.
+    pub fingerprint: String,
+    /// The digest of the code.
+    pub code: Digest,
+    /// The code's size, in bytes.
+    pub bytes: u64,
+}
+
 /// Describes the attached bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactChunk {

@@ -15,6 +15,10 @@ pub enum ObjectKind {
     Workload,
     /// Named values.
     Config,
+    /// A named reference to a secret.
+    SecretRef,
+    /// What a namespace asks of images.
+    Policy,
 }
 
 impl ObjectKind {
@@ -24,6 +28,19 @@ impl ObjectKind {
             Self::Platform => "Platform",
             Self::Workload => "Workload",
             Self::Config => "Config",
+            Self::SecretRef => "SecretRef",
+            Self::Policy => "Policy",
+        }
+    }
+
+    /// Several of the kind, as the command line names them.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Platform => "platforms",
+            Self::Workload => "workloads",
+            Self::Config => "configs",
+            Self::SecretRef => "secretrefs",
+            Self::Policy => "policies",
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::Verb;
 use crate::host_report::UnitPhase;
-use crate::id::{Generation, HostId, WorkloadId};
+use crate::id::{ComponentName, Generation, HostId, WorkloadId};
 use crate::record::WaitTarget;
 use crate::report::WaitingOn;
+use crate::time::UnixMs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,41 @@ pub struct WorkloadStatus {
     /// Where it can be reached. Of thousands, as many as one message holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// How far it is, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// Its cron triggers, and when each was due last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fired: Vec<FiredStatus>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobStatus {
+    /// Runs that must end well.
+    pub completions: u32,
+    /// Runs that did.
+    pub completed: u32,
+    /// Runs that were given up: one is enough for the job to have failed.
+    pub failed: u32,
+    /// Why the last one was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One cron trigger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FiredStatus {
+    /// The component that is run.
+    pub component: ComponentName,
+    /// When.
+    pub schedule: String,
+    /// The time zone; UTC when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// The newest point in time that it was fired for, or skipped because nobody could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_due: Option<UnixMs>,
 }
 
 /// How a workload fares, in one word.
@@ -71,6 +107,10 @@ pub enum WorkloadState {
     Progressing,
     /// Something hinders it: see `waiting` and the units' reasons.
     Waiting,
+    /// A job, and all its runs ended well.
+    Completed,
+    /// A job, and one of its runs was given up.
+    Failed,
     /// It was deleted, and hosts are still stopping it.
     Deleting,
 }
@@ -82,6 +122,8 @@ impl WorkloadState {
             Self::Ready => "ready",
             Self::Progressing => "progressing",
             Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
             Self::Deleting => "deleting",
         }
     }

@@ -38,6 +38,9 @@ pub struct SecretRefSpec {
     pub from: String,
     /// The secret's path in the backend.
     pub path: String,
+    /// One field of a secret that has several, such as `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
     /// The version to use; the newest when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_294_967_295_u64))]
@@ -72,6 +75,9 @@ pub struct SecretSource {
     /// The secret's path in the backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// One field of a secret that has several, such as `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
     /// The version to use; the newest when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_294_967_295_u64))]
@@ -79,4 +85,27 @@ pub struct SecretSource {
     /// Whether an agent must not keep the sealed secret for a restart while it is cut off.
     #[serde(default, skip_serializing_if = "is_false")]
     pub no_cache: bool,
+    /// What a newer version does where none is named: `restart` makes a new generation of the workload, `live` hands it
+    /// to the components that run.
+    #[serde(default, skip_serializing_if = "is_restart")]
+    pub rotate: Rotate,
+    /// An environment variable that also shows the secret to the component. Everything in the component can read it, so
+    /// prefer the secrets interface. Only for components.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+}
+
+/// What a newer version of a secret does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Rotate {
+    /// A new generation of the workload rolls out.
+    #[default]
+    Restart,
+    /// Components that run see it the next time they ask.
+    Live,
+}
+
+fn is_restart(rotate: &Rotate) -> bool {
+    *rotate == Rotate::Restart
 }

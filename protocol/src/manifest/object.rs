@@ -2,6 +2,7 @@
 
 use super::config::{Config, SecretRef};
 use super::platform::Platform;
+use super::trust::Policy;
 use super::workload::Workload;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,13 +70,21 @@ pub enum Kind {
     Config,
     /// A named reference to a secret.
     SecretRef,
+    /// What a namespace asks of images.
+    Policy,
     /// Components that run together as one replica.
     Workload,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 4] = [Kind::Platform, Kind::Config, Kind::SecretRef, Kind::Workload];
+    pub const ALL: [Kind; 5] = [
+        Kind::Platform,
+        Kind::Config,
+        Kind::SecretRef,
+        Kind::Policy,
+        Kind::Workload,
+    ];
 
     /// The kind as it is written in a manifest.
     pub const fn as_str(self) -> &'static str {
@@ -83,6 +92,7 @@ impl Kind {
             Kind::Platform => "Platform",
             Kind::Config => "Config",
             Kind::SecretRef => "SecretRef",
+            Kind::Policy => "Policy",
             Kind::Workload => "Workload",
         }
     }
@@ -104,6 +114,8 @@ pub enum Object {
     Config(Config),
     /// A named reference to a secret.
     SecretRef(SecretRef),
+    /// What a namespace asks of images.
+    Policy(Policy),
     /// Components that run together as one replica. Boxed: it is several times the size of the others.
     Workload(Box<Workload>),
 }
@@ -115,6 +127,7 @@ impl Object {
             Object::Platform(_) => Kind::Platform,
             Object::Config(_) => Kind::Config,
             Object::SecretRef(_) => Kind::SecretRef,
+            Object::Policy(_) => Kind::Policy,
             Object::Workload(_) => Kind::Workload,
         }
     }
@@ -125,6 +138,7 @@ impl Object {
             Object::Platform(platform) => &platform.metadata.name,
             Object::Config(config) => &config.metadata.name,
             Object::SecretRef(secret) => &secret.metadata.name,
+            Object::Policy(policy) => &policy.metadata.name,
             Object::Workload(workload) => &workload.metadata.name,
         }
     }
@@ -135,6 +149,7 @@ impl Object {
             Object::Platform(_) => None,
             Object::Config(config) => Some(&config.metadata.namespace),
             Object::SecretRef(secret) => Some(&secret.metadata.namespace),
+            Object::Policy(policy) => Some(&policy.metadata.namespace),
             Object::Workload(workload) => Some(&workload.metadata.namespace),
         }
     }
@@ -145,6 +160,7 @@ impl Object {
             Object::Platform(platform) => &platform.metadata.labels,
             Object::Config(config) => &config.metadata.labels,
             Object::SecretRef(secret) => &secret.metadata.labels,
+            Object::Policy(policy) => &policy.metadata.labels,
             Object::Workload(workload) => &workload.metadata.labels,
         }
     }

@@ -26,7 +26,7 @@ rules! {
     KEY_NOT_TEXT = "key-not-text": "Keys are text.";
     NUMBER_OUT_OF_RANGE = "number-out-of-range": "A number fits in 64 bits and is finite.";
     UNKNOWN_API_VERSION = "unknown-api-version": "The `apiVersion` is `heddle.dev/v1`.";
-    UNKNOWN_KIND = "unknown-kind": "The `kind` is Platform, Config, SecretRef or Workload.";
+    UNKNOWN_KIND = "unknown-kind": "The `kind` is Platform, Config, SecretRef, Policy or Workload.";
     UNKNOWN_FIELD = "unknown-field": "Only fields of the manifest's shape are written.";
     MISSING_FIELD = "missing-field": "Fields without a default are written.";
     WRONG_TYPE = "wrong-type": "A value has the type of its field.";
@@ -47,6 +47,11 @@ rules! {
     BAD_SUBJECT = "bad-subject": "A subject is made of tokens between dots, with `*` and `>` as NATS has them.";
     BAD_SCHEDULE = "bad-schedule": "A schedule has five fields: minute, hour, day of month, month, day of week.";
     BAD_TIME_ZONE = "bad-time-zone": "A time zone is `UTC` or a name such as `Europe/Berlin`.";
+    BAD_URL = "bad-url": "A URL names a server by scheme, host and port, and holds no password: secrets come as `secrets`.";
+    BAD_PREFIX = "bad-prefix": "A wRPC prefix is 1 to 10 tokens of letters, digits, '_' and '-', and none of the fleet's own.";
+    BAD_FEATURE = "bad-feature": "A feature is 1 to 128 of a-z, 0-9, '-', '.' and '@', such as acme-ledger@1.2.0.";
+    BAD_PUBLIC_KEY = "bad-public-key": "A public key is PEM, from `-----BEGIN PUBLIC KEY-----` to `-----END PUBLIC KEY-----`.";
+    BAD_VARIABLE = "bad-variable": "An environment variable is 1 to 128 of letters, digits and '_', and begins with no digit.";
     BAD_STORE_NAME = "bad-store-name": "A bucket or stream is 1 to 255 of letters, digits, '_' and '-'.";
     DUPLICATE_OBJECT = "duplicate-object": "An object stands once in a change.";
     DUPLICATE_NAME = "duplicate-name": "A component's name stands once in its workload.";

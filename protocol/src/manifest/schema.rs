@@ -4,6 +4,7 @@
 use super::config::{Config, SecretRef};
 use super::object::Kind;
 use super::platform::Platform;
+use super::trust::Policy;
 use super::workload::Workload;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -43,6 +44,7 @@ fn generate() -> Value {
     generator.subschema_for::<Platform>();
     generator.subschema_for::<Config>();
     generator.subschema_for::<SecretRef>();
+    generator.subschema_for::<Policy>();
     generator.subschema_for::<Workload>();
     let mut definitions = generator.take_definitions(true);
     for kind in Kind::ALL {
@@ -57,7 +59,7 @@ fn generate() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Heddle manifest",
-        "description": "One document of a manifest: a Platform, Config, SecretRef or Workload.",
+        "description": "One document of a manifest: a Platform, Config, SecretRef, Policy or Workload.",
         "oneOf": any,
         "$defs": definitions,
     })

@@ -6,11 +6,11 @@
 use super::document::Document;
 use super::object::Object;
 use super::placement::{Placement, Selector, Strategy};
-use super::platform::{Compile, Platform};
+use super::platform::Platform;
 use super::policy::RolloutStrategy;
 use super::problem::{FieldPath, Problem, in_order};
 use super::rule;
-use super::workload::{Link, Target, Workload};
+use super::workload::Workload;
 
 /// The fields of an object that this release does not run.
 pub fn unsupported(document: &Document) -> Vec<Problem> {
@@ -20,8 +20,7 @@ pub fn unsupported(document: &Document) -> Vec<Problem> {
     };
     match &document.object {
         Object::Platform(platform) => found.platform(platform),
-        Object::Config(_) => {}
-        Object::SecretRef(_) => found.not_yet(true, &FieldPath::root(), "secrets", "take the secret out of the change"),
+        Object::Config(_) | Object::SecretRef(_) | Object::Policy(_) => {}
         Object::Workload(workload) => found.workload(workload),
     }
     in_order(found.problems)
@@ -54,86 +53,16 @@ impl Found<'_> {
     fn platform(&mut self, platform: &Platform) {
         let at = FieldPath::spec();
         self.selector(&at.key("hosts"), &platform.spec.hosts);
-        for (name, capability) in &platform.spec.capabilities {
-            let at = at.key("capabilities").entry(name);
-            let in_nats = capability
-                .keyvalue
-                .as_ref()
-                .is_some_and(|keyvalue| keyvalue.nats.is_some());
-            let keyvalue = at.key("keyvalue").key("nats");
-            self.not_yet(
-                in_nats,
-                &keyvalue,
-                "key-value stores in NATS",
-                "use `keyvalue: { memory: {} }`",
-            );
-            self.removed(capability.blobstore.is_some(), &at.key("blobstore"), "blob stores");
-            self.removed(capability.messaging.is_some(), &at.key("messaging"), "messaging");
-            self.removed(!capability.secrets.is_empty(), &at.key("secrets"), "secrets");
-        }
-        let precompiled = platform.spec.engines.compile == Compile::Precompiled;
-        self.not_yet(
-            precompiled,
-            &at.key("engines").key("compile"),
-            "ahead-of-time compilation",
-            "write `compile: local`",
-        );
     }
 
     fn workload(&mut self, workload: &Workload) {
         let (spec, at) = (&workload.spec, FieldPath::spec());
-        for (index, component) in spec.components.iter().enumerate() {
-            let at = at.key("components").index(index).key("secrets");
-            self.removed(!component.secrets.is_empty(), &at, "secrets");
-        }
-        self.removed(
-            spec.limits.cpu.is_some(),
-            &at.key("limits").key("cpu"),
-            "limits on processor time",
-        );
-        self.removed(
-            !spec.limits.egress.is_empty(),
-            &at.key("limits").key("egress"),
-            "outbound calls",
-        );
-        for (index, link) in spec.links.iter().enumerate() {
-            self.link(&at.key("links").index(index), link);
-        }
-        for (index, trigger) in spec.triggers.iter().enumerate() {
-            let at = at.key("triggers").index(index);
-            self.removed(trigger.messaging.is_some(), &at.key("messaging"), "messaging triggers");
-            self.removed(trigger.cron.is_some(), &at.key("cron"), "cron triggers");
-        }
-        self.not_yet(
-            spec.job.is_some(),
-            &at.key("job"),
-            "jobs",
-            "remove it, or write `replicas` or `daemon: true`",
-        );
         self.placement(&spec.placement);
         let health = at.key("health");
         self.removed(spec.health.ready.is_some(), &health.key("ready"), "health checks");
         self.removed(spec.health.live.is_some(), &health.key("live"), "health checks");
         self.rollout(workload);
         self.disconnect(workload);
-    }
-
-    fn link(&mut self, at: &FieldPath, link: &Link) {
-        let to = at.key("to");
-        match link.to.target() {
-            Some(Target::Component(_)) => {
-                let instead = "compose the components before you deploy them, for example with `wac`";
-                self.not_yet(true, &to.key("component"), "links between components", instead);
-            }
-            Some(Target::Workload(_, None)) => {
-                let instead = "compose its component in before you deploy, for example with `wac`";
-                self.not_yet(true, &to.key("workload"), "links to other workloads", instead);
-            }
-            Some(Target::Workload(_, Some(_))) => {
-                self.not_yet(true, &to.key("via"), "calls between hosts", "take the link out");
-            }
-            Some(Target::Capability(_)) | None => {}
-        }
     }
 
     fn selector(&mut self, at: &FieldPath, selector: &Selector) {

@@ -14,6 +14,7 @@ mod policy;
 mod schedule;
 mod syntax;
 mod trigger;
+mod trust;
 mod workload;
 
 use super::document::Document;
@@ -35,6 +36,7 @@ pub fn validate(documents: &[Document]) -> Vec<Problem> {
             Object::Platform(platform) => platform::check(&mut check, platform),
             Object::Config(object) => config::check_config(&mut check, object),
             Object::SecretRef(object) => config::check_secret_ref(&mut check, object),
+            Object::Policy(object) => trust::check_policy(&mut check, object),
             Object::Workload(object) => workload::check(&mut check, object),
         }
     }

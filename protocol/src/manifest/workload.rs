@@ -306,6 +306,34 @@ pub struct Trigger {
     /// Points in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronTrigger>,
+    /// The start of a replica: a component runs for as long as the replica is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceTrigger>,
+    /// Calls over wRPC by callers that are not of this fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrpc: Option<WrpcTrigger>,
+}
+
+/// The start of a replica: the component's `wasi:cli/run` is called, and again after a growing pause when it ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServiceTrigger {
+    /// The component that is run, where more than one exports `wasi:cli/run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+}
+
+/// Calls over wRPC by callers that are not of this fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WrpcTrigger {
+    /// The component that is called, where more than one exports the interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// The exported interface, such as `acme:fraud/score`.
+    pub interface: String,
+    /// What the subjects begin with.
+    pub prefix: String,
 }
 
 /// HTTP requests through a listener of the platform. No two triggers may share a route.

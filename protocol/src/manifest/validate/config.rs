@@ -1,7 +1,7 @@
 //! Config values and references to secrets, wherever they are used.
 
 use super::super::config::{Config, ConfigSource, SecretRef, SecretSource};
-use super::super::problem::FieldPath;
+use super::super::problem::{FieldPath, quoted};
 use super::super::rule;
 use super::{Check, syntax};
 use std::collections::BTreeMap;
@@ -54,6 +54,7 @@ fn values(check: &mut Check<'_>, at: &FieldPath, values: &BTreeMap<String, Strin
 
 /// Secrets of a component, or of a platform's capability (`named` is false: a platform has no namespace to look in).
 pub(super) fn secrets(check: &mut Check<'_>, at: &FieldPath, secrets: &BTreeMap<String, SecretSource>, named: bool) {
+    let mut variables: BTreeMap<&str, &str> = BTreeMap::new();
     for (key, source) in secrets {
         let at = at.entry(key);
         check.syntax(&at, rule::BAD_CONFIG_KEY, syntax::config_key(key));
@@ -75,6 +76,18 @@ pub(super) fn secrets(check: &mut Check<'_>, at: &FieldPath, secrets: &BTreeMap<
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 let message = format!("`{field}` goes with `from`; a SecretRef says it by itself");
                 check.report(&at.key(field), rule::NOT_TOGETHER, message);
+            }
+        }
+        if let Some(variable) = &source.env {
+            let at = at.key("env");
+            check.syntax(&at, rule::BAD_VARIABLE, syntax::variable(variable));
+            if !named {
+                let message = "a capability has no environment; it gets its secrets by their names";
+                check.report(&at, rule::NOT_TOGETHER, message);
+            }
+            if let Some(other) = variables.insert(variable, key) {
+                let message = format!("secrets {} and {} would be in one variable", quoted(other), quoted(key));
+                check.report(&at, rule::DUPLICATE_VALUE, message);
             }
         }
         if let Some(backend) = &source.from {

@@ -211,7 +211,11 @@ pub(super) fn egress(text: &str) -> Result<(), Fault> {
     let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let host_fits = match v6 {
         Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
-        None => host(name.strip_prefix("*.").unwrap_or(name)).is_ok(),
+        // All hosts below a domain have a name; of addresses there is nothing below.
+        None => match name.strip_prefix("*.") {
+            Some(domain) => host(domain).is_ok() && !domain.ends_with(|c: char| c.is_ascii_digit()),
+            None => host(name).is_ok(),
+        },
     };
     let port_fits = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     if host_fits && port_fits { Ok(()) } else { Err(fault()) }
@@ -267,6 +271,127 @@ pub(super) fn subject(text: &str) -> Result<(), Fault> {
     }
     Err(Fault::new(format!(
         "{} is no subject: tokens between dots, `*` for one token, `>` for all that follow",
+        quoted(text)
+    )))
+}
+
+/// A subject that a platform gives to workloads: none of the fleet's own, and none of the server's.
+pub(super) fn lent_subject(text: &str) -> Result<(), Fault> {
+    subject(text)?;
+    let first = text.split('.').next().unwrap_or_default();
+    let reserved = first == "heddle" || first == "*" || first == ">" || first.starts_with("_INBOX");
+    if reserved {
+        return Err(Fault::new(format!(
+            "{} would give workloads the fleet's own subjects (heddle, _INBOX); begin with a word of your own",
+            quoted(text)
+        )));
+    }
+    Ok(())
+}
+
+/// What the subjects of a wRPC server begin with.
+pub(super) fn rpc_prefix(text: &str) -> Result<(), Fault> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let tokens: Vec<&str> = text.split('.').collect();
+    let fits = |token: &&str| (1..=64).contains(&token.len()) && token.bytes().all(plain);
+    let reserved = tokens
+        .first()
+        .is_some_and(|first| *first == "heddle" || first.starts_with("_INBOX"));
+    if tokens.len() <= 10 && tokens.iter().all(fits) && !reserved {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no prefix: 1 to 10 tokens of letters, digits, '_' and '-' between dots, not beginning with heddle or _INBOX",
+        quoted(text)
+    )))
+}
+
+/// The URL of a server: one of some schemes, a host, perhaps a port, a user and a path; never a password.
+pub(super) fn url(text: &str, schemes: &[&str], secret: &str, user: bool, path: bool) -> Result<(), Fault> {
+    let form = || {
+        Fault::new(format!(
+            "{} is no URL of such a server: {}://host:port",
+            hidden(text),
+            schemes.join(":// or ")
+        ))
+    };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(form());
+    };
+    let (authority, below) = match rest.split_once('/') {
+        Some((authority, below)) => (authority, Some(below)),
+        None => (rest, None),
+    };
+    let (who, address) = match authority.rsplit_once('@') {
+        Some((who, address)) => (Some(who), address),
+        None => (None, authority),
+    };
+    if who.is_some_and(|who| !user || who.contains(':')) || text.contains("password=") {
+        return Err(Fault::new(format!(
+            "{} holds credentials; a manifest never does: use `secrets.{secret}`",
+            hidden(text)
+        )));
+    }
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"'\\<>`{}|^".contains(&b);
+    let below_fits = below.is_none_or(|below| path || below.is_empty());
+    let user_fits = who.is_none_or(|who| !who.is_empty());
+    let whole = schemes.contains(&scheme) && text.len() <= 1_024 && text.bytes().all(plain);
+    if whole && below_fits && user_fits && server(address) {
+        return Ok(());
+    }
+    Err(form())
+}
+
+/// A text that may hold a password, as messages may show it.
+fn hidden(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            quoted(&format!("{scheme}://…@{}", after.split('?').next().unwrap_or_default()))
+        }
+        None => quoted(text.split('?').next().unwrap_or_default()),
+    }
+}
+
+/// A host with or without a port.
+fn server(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, rest)) => {
+            if v6.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            (None, rest.strip_prefix(':').or((!rest.is_empty()).then_some("")))
+        }
+        None => match text.split_once(':') {
+            Some((name, port)) => (Some(name), Some(port)),
+            None => (Some(text), None),
+        },
+    };
+    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
+    name.is_none_or(|name| host(name).is_ok()) && port.is_none_or(digits)
+}
+
+/// What an agent lists that is built with a crate of somebody's own.
+pub(super) fn feature(text: &str) -> Result<(), Fault> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.@".contains(&b);
+    if (1..=128).contains(&text.len()) && text.bytes().all(plain) && text.starts_with(|c: char| c.is_ascii_lowercase())
+    {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no feature: 1 to 128 of a-z, 0-9, '-', '.' and '@', such as acme-ledger@1.2.0",
+        quoted(text)
+    )))
+}
+
+/// The name of an environment variable.
+pub(super) fn variable(text: &str) -> Result<(), Fault> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if (1..=128).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "{} is no environment variable: 1 to 128 of letters, digits and '_', the first no digit",
         quoted(text)
     )))
 }
@@ -388,6 +513,7 @@ pub(super) mod tests {
                 ("a:70000", None),
                 ("a:+80", None),
                 ("*:443", None),
+                ("*.0.0.1:443", None),
             ],
         );
         check(
@@ -431,5 +557,66 @@ pub(super) mod tests {
         );
         check(folder, &["media", "a/b"], &[("/a", None), ("a/../b", None), ("", None)]);
         check(store_name, &["ORDERS", "a_b-1"], &[("a.b", None), ("", None)]);
+    }
+
+    #[test]
+    fn a_prefix_and_a_lent_subject_are_never_the_fleets_own() {
+        check(
+            rpc_prefix,
+            &["acme", "acme.fraud-1.v_2"],
+            &[
+                ("heddle.v1", None),
+                ("_INBOX_x", None),
+                ("$SYS", None),
+                ("a.*", None),
+                ("a..b", None),
+                ("", None),
+                ("a.b.c.d.e.f.g.h.i.j.k", None),
+            ],
+        );
+        check(
+            lent_subject,
+            &["orders.>", "a.*"],
+            &[
+                (">", None),
+                ("heddle.v1.>", None),
+                ("*.x", None),
+                ("_INBOX.>", None),
+                ("$JS.>", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_url_names_a_server_and_never_a_password() {
+        fn redis(text: &str) -> Result<(), Fault> {
+            url(text, &["redis", "rediss"], "password", false, true)
+        }
+        fn postgres(text: &str) -> Result<(), Fault> {
+            url(text, &["postgres"], "password", true, true)
+        }
+        check(
+            redis,
+            &["redis://localhost:6379", "rediss://a.b/2", "redis://[::1]:6379/0"],
+            &[
+                ("redis://:hunter2@a.b", None),
+                ("redis://me@a.b", None),
+                ("http://a.b", None),
+                ("redis://a b", None),
+                ("redis://a.b:0", None),
+                ("a.b:6379", None),
+            ],
+        );
+        check(
+            postgres,
+            &["postgres://me@db:5432/shop"],
+            &[
+                ("postgres://me:hunter2@db/shop", None),
+                ("postgres://db/shop?password=hunter2", None),
+            ],
+        );
+        for text in ["postgres://me:hunter2@db/shop", "postgres://db/shop?password=hunter2"] {
+            assert!(!postgres(text).unwrap_err().message.contains("hunter2"), "{text}");
+        }
     }
 }

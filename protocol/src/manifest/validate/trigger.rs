@@ -15,6 +15,8 @@ pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
                 ("http", trigger.http.is_some()),
                 ("messaging", trigger.messaging.is_some()),
                 ("cron", trigger.cron.is_some()),
+                ("service", trigger.service.is_some()),
+                ("wrpc", trigger.wrpc.is_some()),
             ],
         );
         if let Some(http) = &trigger.http {
@@ -43,6 +45,46 @@ pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
             }
             component(check, &at, cron.component.as_deref(), workload);
         }
+        if let Some(service) = &trigger.service {
+            component(check, &at.key("service"), service.component.as_deref(), workload);
+        }
+        if let Some(wrpc) = &trigger.wrpc {
+            let at = at.key("wrpc");
+            check.syntax(
+                &at.key("interface"),
+                rule::BAD_INTERFACE,
+                syntax::interface(&wrpc.interface),
+            );
+            check.syntax(&at.key("prefix"), rule::BAD_PREFIX, syntax::rpc_prefix(&wrpc.prefix));
+            component(check, &at, wrpc.component.as_deref(), workload);
+        }
+    }
+    one_service(check, workload);
+    job(check, workload);
+}
+
+/// A replica runs one thing by itself.
+fn one_service(check: &mut Check<'_>, workload: &Workload) {
+    let triggers = workload.spec.triggers.iter().enumerate();
+    let services: Vec<usize> = triggers
+        .filter(|(_, t)| t.service.is_some())
+        .map(|(index, _)| index)
+        .collect();
+    for index in services.iter().skip(1) {
+        let message = "a workload has one service; give the other component a workload of its own";
+        let at = FieldPath::spec().key("triggers").index(*index).key("service");
+        check.report(&at, rule::NOT_TOGETHER, message);
+    }
+}
+
+/// Nothing calls a job: it runs to its end.
+fn job(check: &mut Check<'_>, workload: &Workload) {
+    let Some(job) = &workload.spec.job else { return };
+    component(check, &FieldPath::spec().key("job"), job.component.as_deref(), workload);
+    for index in 0..workload.spec.triggers.len() {
+        let message = "a job runs to its end and is called by nothing; take the trigger out, or `job`";
+        let at = FieldPath::spec().key("triggers").index(index);
+        check.report(&at, rule::NOT_TOGETHER, message);
     }
 }
 
