@@ -3,18 +3,29 @@
 //! In: a log, a memory limit and a deadline. Out: a context with WASI linked whole and nothing granted: no folder, no
 //! address, no environment, no argument.
 
-use crate::egress::DenyOutgoing;
+use crate::cpu::{self, CpuBudget, Interrupts, TICK};
+use crate::egress::Outgoing;
+use crate::grants::Grants;
 use crate::log::{Level, Log};
 use crate::memory::MemoryMeter;
 use crate::slots::Slots;
 use crate::stdio::LineStream;
 use heddle_protocol::host_spec::Wasi;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+/// Handles that one instance may have at the same time for each call that it serves at once: to requests, headers, bodies, streams. What is behind them is
+/// memory of the host, which the memory limit does not count. A guest that talks to a hundred servers needs some hundreds.
+const HANDLES_MAX: usize = 2_048;
+/// The largest set of headers, in bytes: as large as the head of a request may be.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
+
+/// What a tick counts where nobody keeps since when a guest computes: it may only have come back from waiting.
+const UNKNOWN_TURN: Duration = Duration::from_millis(2);
 
 /// What the store of one instance holds.
 pub struct Ctx {
@@ -24,9 +35,13 @@ pub struct Ctx {
     pub slots: Slots,
     memory: MemoryMeter,
     deadline: Instant,
+    /// How long this call has computed, as far as ticks have told.
+    computed: Duration,
+    cpu: Arc<CpuBudget>,
+    interrupts: Arc<Interrupts>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outgoing: DenyOutgoing,
+    outgoing: Outgoing,
 }
 
 /// The trap of a guest that still computes at its deadline.
@@ -35,26 +50,49 @@ pub struct Ctx {
 pub struct TimeLimitReached;
 
 impl Ctx {
-    /// A context that writes to that log, has that much memory and must be done by then.
-    pub fn new(log: &Arc<Log>, memory: MemoryMeter, deadline: Instant) -> Self {
+    /// A context that writes to that log, has that much memory, must be done by then, and is granted that.
+    pub fn new(log: &Arc<Log>, memory: MemoryMeter, deadline: Instant, grants: &Grants) -> Self {
         let wasi = WasiCtx::builder()
+            .envs(&grants.environment())
             .stdout(LineStream::new(Arc::clone(log), Level::Info))
             .stderr(LineStream::new(Arc::clone(log), Level::Warn))
             .build();
-        Self {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADERS_BYTES_MAX);
+        let mut ctx = Self {
             table: ResourceTable::new(),
             slots: Slots::default(),
             memory,
             deadline,
+            computed: Duration::ZERO,
+            cpu: Arc::clone(&grants.cpu),
+            interrupts: Arc::clone(&grants.interrupts),
             wasi,
-            http: WasiHttpCtx::new(),
-            outgoing: DenyOutgoing { log: Arc::clone(log) },
-        }
+            http,
+            outgoing: Outgoing {
+                log: Arc::clone(log),
+                egress: Arc::clone(&grants.egress),
+            },
+        };
+        ctx.allow_calls(1);
+        ctx
+    }
+
+    /// Makes room for the handles of so many calls at the same time.
+    pub fn allow_calls(&mut self, calls: u32) {
+        let calls = usize::try_from(calls.max(1)).unwrap_or(usize::MAX);
+        self.table.set_max_capacity(HANDLES_MAX.saturating_mul(calls));
     }
 
     /// Sets when the guest must be done.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = deadline;
+        self.computed = Duration::ZERO;
+    }
+
+    /// When the guest must be done: a call that waits for something outside should be back before.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Whether growth was refused because the host is full rather than the instance.
@@ -62,17 +100,26 @@ impl Ctx {
         self.memory.refused_by_host()
     }
 
-    /// Makes a store of this context. At each tick of its engine's epoch a guest that computes lets others run; one that
+    /// Makes a store of this context. At each tick of its engine's epoch a guest that computes lets others run, and pauses when its unit has used its processor time; one that
     /// is past its deadline traps with [`TimeLimitReached`].
     pub fn into_store(self, engine: &Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|ctx| &mut ctx.memory);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if Instant::now() >= store.data().deadline {
+        store.epoch_deadline_callback(|mut store| {
+            let (ctx, now) = (store.data_mut(), Instant::now());
+            if now >= ctx.deadline {
                 return Err(TimeLimitReached.into());
             }
-            Ok(UpdateDeadline::Yield(1))
+            let computed = cpu::computed(now);
+            ctx.computed += computed.unwrap_or(UNKNOWN_TURN);
+            if ctx.computed >= TICK {
+                ctx.interrupts.note(now);
+            }
+            Ok(match ctx.cpu.tick(now, computed.unwrap_or(TICK)) {
+                None => UpdateDeadline::Yield(1),
+                Some(pause) => UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(pause))),
+            })
         });
         store
     }

@@ -6,18 +6,27 @@
 
 #![forbid(unsafe_code)]
 
+mod callable;
 mod capability;
+mod cpu;
 mod ctx;
 mod egress;
+mod grants;
 mod log;
 mod memory;
+mod secret;
 mod set;
 mod slots;
 mod stdio;
 
-pub use capability::{Capability, CapabilityError, Import, Lent};
+pub use callable::{CallFailure, Callable, Work};
+pub use capability::{Capability, CapabilityError, Guard, Import, Lending, Lent};
+pub use cpu::{CpuBudget, Interrupts, TICK, in_turn};
 pub use ctx::{Ctx, TimeLimitReached, base_linker};
+pub use egress::{AddressPolicy, Egress, EgressRule, EgressRuleError};
+pub use grants::Grants;
 pub use log::{Level, Log, LogLines, NoLogs};
 pub use memory::{MemoryBudget, MemoryMeter};
+pub use secret::{SecretHandle, SecretValue};
 pub use set::{CapabilitySet, CapabilitySetBuilder};
 pub use slots::Slots;

@@ -2,9 +2,10 @@
 //!
 //! In: offers, as the spec brings them. Out: linked imports. Listeners are not in here: they call exports.
 
-use crate::capability::{Capability, CapabilityError, Import, Lent};
+use crate::callable::Callable;
+use crate::capability::{Capability, CapabilityError, Guard, Import, Lending, Lent};
 use crate::ctx::Ctx;
-use heddle_protocol::host_spec::{CapabilityOffer, Feature, Wasi};
+use heddle_protocol::host_spec::{CapabilityOffer, Consume, Feature, Wasi};
 use heddle_protocol::id::CapabilityName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -49,18 +50,19 @@ impl CapabilitySet {
         CapabilitySetBuilder::default()
     }
 
-    /// Lends what every host has without a platform that says so: `config` and `logging`, under these names.
+    /// Lends what every host has without a platform that says so: `config`, `logging` and `secrets`, under these names.
     pub fn lend_defaults(&self) -> Result<(), CapabilityError> {
         let always = [
             ("config", CapabilityOffer::Config {}),
             ("logging", CapabilityOffer::Logging {}),
+            ("secrets", CapabilityOffer::Secrets {}),
         ];
         for (name, offer) in always {
             let Ok(name) = CapabilityName::parse(name) else {
                 continue;
             };
             if self.kinds.contains_key(&offer.feature()) {
-                self.apply(&name, &offer)?;
+                self.apply(&name, &offer, &Lending::default())?;
             }
         }
         Ok(())
@@ -68,11 +70,16 @@ impl CapabilitySet {
 
     /// The features of the kinds in this set.
     pub fn features(&self) -> BTreeSet<Feature> {
-        self.kinds.keys().copied().collect()
+        self.kinds.keys().cloned().collect()
     }
 
     /// Lends an offer under a name. The same offer again changes nothing.
-    pub fn apply(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<(), CapabilityError> {
+    pub fn apply(
+        &self,
+        name: &CapabilityName,
+        offer: &CapabilityOffer,
+        lending: &Lending,
+    ) -> Result<(), CapabilityError> {
         let feature = offer.feature();
         let before = {
             let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +100,7 @@ impl CapabilitySet {
         }
         let entry = Entry {
             offer: offer.clone(),
-            lent: kind.configure(name, offer)?,
+            lent: kind.configure(name, offer, lending)?,
         };
         self.lent
             .write()
@@ -139,6 +146,24 @@ impl CapabilitySet {
             interface: import.interface.to_owned(),
         };
         lent.ok_or_else(not_lent)?.prepare(import, linker)
+    }
+
+    /// Takes messages for a component from the capability of that name, for as long as the guard lives.
+    pub fn consume(
+        &self,
+        name: &CapabilityName,
+        consume: &Consume,
+        component: Arc<dyn Callable>,
+    ) -> Result<Guard, CapabilityError> {
+        let lent = {
+            let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
+            lent.get(name).map(|entry| Arc::clone(&entry.lent))
+        };
+        let not_lent = || CapabilityError::NotLent {
+            name: name.clone(),
+            interface: format!("messages on {}", consume.subject),
+        };
+        lent.ok_or_else(not_lent)?.consume(consume, component)
     }
 
     fn forget(&self, offer: &CapabilityOffer, name: &CapabilityName) {

@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use heddle_capability::{Capability, CapabilityError, Ctx, Import, Lent};
+use heddle_capability::{Capability, CapabilityError, Ctx, Import, Lending, Lent};
 use heddle_protocol::host_spec::{CapabilityOffer, Feature};
 use heddle_protocol::id::CapabilityName;
 use std::collections::BTreeMap;
@@ -38,15 +38,20 @@ enum Error {
 
 impl Capability for Config {
     fn feature(&self) -> Feature {
-        Feature::Config
+        Feature::CONFIG
     }
 
-    fn configure(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Arc<dyn Lent>, CapabilityError> {
+    fn configure(
+        &self,
+        name: &CapabilityName,
+        offer: &CapabilityOffer,
+        _lending: &Lending,
+    ) -> Result<Arc<dyn Lent>, CapabilityError> {
         match offer {
             CapabilityOffer::Config {} => Ok(Arc::new(Self)),
             _ => Err(CapabilityError::OtherKind {
                 name: name.clone(),
-                feature: Feature::Config,
+                feature: Feature::CONFIG,
             }),
         }
     }
@@ -57,7 +62,7 @@ impl Lent for Config {
         if !MEETS.contains(&import.interface) {
             return Err(CapabilityError::NotMet {
                 interface: import.interface.to_owned(),
-                meets: MEETS,
+                meets: MEETS.iter().map(ToString::to_string).collect(),
             });
         }
         link(Arc::new(import.config.clone()), linker).map_err(CapabilityError::link(import))

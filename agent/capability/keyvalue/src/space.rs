@@ -1,42 +1,16 @@
 //! The buckets of one scope, all under one lock and one bound. In: keys and values. Out: the same, until the agent ends.
 
+use crate::bounds::{ANSWER_BYTES_MAX, PAGE_KEYS, Refused, check_batch, check_key, check_pair};
+use crate::store::{Page, Pair};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Everything that one scope may hold, in bytes of keys and values: half of what one instance may have by default.
 const SPACE_BYTES_MAX: usize = 32 << 20;
-/// One value, in bytes, as other stores allow (NATS takes 1 MiB, too).
-const VALUE_BYTES_MAX: usize = 1 << 20;
-/// One key or one bucket's name, in bytes.
-const KEY_BYTES_MAX: usize = 1 << 10;
 /// Buckets of one scope.
 const BUCKETS_MAX: usize = 1_000;
 /// What an entry takes beside its key and value, in bytes: counted, so that many empty entries have a bound as well.
 const ENTRY_BYTES: usize = 128;
-/// All values of one answer, in bytes: an answer is held twice while it is handed over.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Keys on one page of a list.
-const PAGE_KEYS: usize = 1_000;
-
-/// Why something cannot be stored or answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("a key has at most {KEY_BYTES_MAX} bytes, and this one {0}")]
-    Key(usize),
-    #[error("a value has at most {VALUE_BYTES_MAX} bytes, and this one {0}")]
-    Value(usize),
-    #[error("the store is full: it holds at most {SPACE_BYTES_MAX} bytes")]
-    Full,
-    #[error("a store has at most {BUCKETS_MAX} buckets")]
-    Buckets,
-    #[error("the values have more than {ANSWER_BYTES_MAX} bytes together; ask for fewer")]
-    Answer,
-    #[error("the value of {0:?} is no number in decimal digits")]
-    NoNumber(String),
-    #[error("the number would be larger than 64 bits hold")]
-    Overflow,
-}
-
 /// The buckets of one scope.
 #[derive(Default)]
 pub(crate) struct Space(Mutex<Inner>);
@@ -67,7 +41,7 @@ impl Space {
         self.with(|inner| {
             if !inner.buckets.contains_key(name) {
                 if inner.buckets.len() >= BUCKETS_MAX {
-                    return Err(Refused::Buckets);
+                    return Err(Refused::Buckets(BUCKETS_MAX));
                 }
                 inner.buckets.insert(name.to_owned(), Bucket::default());
             }
@@ -75,28 +49,33 @@ impl Space {
         })
     }
 
-    pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
-        self.with(|inner| inner.entry(bucket, key).map(|entry| entry.value.clone()))
+    pub(crate) fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, Refused> {
+        check_key(key)?;
+        Ok(self.with(|inner| inner.entry(bucket, key).map(|entry| entry.value.clone())))
     }
 
-    pub(crate) fn exists(&self, bucket: &str, key: &str) -> bool {
-        self.with(|inner| inner.entry(bucket, key).is_some())
+    pub(crate) fn exists(&self, bucket: &str, key: &str) -> Result<bool, Refused> {
+        check_key(key)?;
+        Ok(self.with(|inner| inner.entry(bucket, key).is_some()))
     }
 
     /// Keys from a cursor on, and the cursor of the next page if there is one.
-    pub(crate) fn list(&self, bucket: &str, cursor: Option<u64>) -> (Vec<String>, Option<u64>) {
+    pub(crate) fn list(&self, bucket: &str, cursor: Option<u64>) -> Page {
         self.with(|inner| {
             let Some(bucket) = inner.buckets.get(bucket) else {
-                return (Vec::new(), None);
+                return Page::default();
             };
             let mut from = bucket.order.range(cursor.unwrap_or(0)..);
             let keys = from.by_ref().take(PAGE_KEYS).map(|(_, key)| key.to_string()).collect();
-            (keys, from.next().map(|(place, _)| *place))
+            Page {
+                keys,
+                next: from.next().map(|(place, _)| *place),
+            }
         })
     }
 
-    #[allow(clippy::type_complexity, reason = "it is the interface's own shape")]
-    pub(crate) fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<(String, Vec<u8>)>>, Refused> {
+    pub(crate) fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<Pair>>, Refused> {
+        check_batch(keys.iter().map(String::as_str))?;
         self.with(|inner| {
             let mut bytes = 0;
             let mut found = Vec::new();
@@ -114,13 +93,9 @@ impl Space {
     }
 
     /// Stores all pairs or none.
-    pub(crate) fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), Refused> {
-        for (key, value) in &pairs {
-            check_key(key)?;
-            if value.len() > VALUE_BYTES_MAX {
-                return Err(Refused::Value(value.len()));
-            }
-        }
+    pub(crate) fn set_many(&self, bucket: &str, pairs: Vec<Pair>) -> Result<(), Refused> {
+        check_batch(pairs.iter().map(|(key, _)| key.as_str()))?;
+        pairs.iter().try_for_each(|(key, value)| check_pair(key, value))?;
         self.with(|inner| {
             // As if nothing were replaced: close to the bound that errs on the safe side, and it needs no second look.
             let more: usize = pairs.iter().map(|(key, value)| entry_bytes(key, value)).sum();
@@ -131,7 +106,7 @@ impl Space {
                 _ => 0,
             };
             if inner.bytes - replaced + more > SPACE_BYTES_MAX {
-                return Err(Refused::Full);
+                return Err(full());
             }
             for (key, value) in pairs {
                 inner.set(bucket, &key, value);
@@ -140,8 +115,10 @@ impl Space {
         })
     }
 
-    pub(crate) fn delete_many(&self, bucket: &str, keys: &[String]) {
+    pub(crate) fn delete_many(&self, bucket: &str, keys: &[String]) -> Result<(), Refused> {
+        check_batch(keys.iter().map(String::as_str))?;
         self.with(|inner| keys.iter().for_each(|key| inner.delete(bucket, key)));
+        Ok(())
     }
 
     /// Adds to a number, which is kept in decimal digits; a key that is not there counts as 0.
@@ -158,7 +135,7 @@ impl Space {
             let after = before.checked_add(delta).ok_or(Refused::Overflow)?;
             let value = after.to_string().into_bytes();
             if inner.bytes + entry_bytes(key, &value) > SPACE_BYTES_MAX {
-                return Err(Refused::Full);
+                return Err(full());
             }
             inner.set(bucket, key, value);
             Ok(after)
@@ -200,12 +177,8 @@ impl Inner {
     }
 }
 
-fn check_key(key: &str) -> Result<(), Refused> {
-    if key.len() > KEY_BYTES_MAX {
-        Err(Refused::Key(key.len()))
-    } else {
-        Ok(())
-    }
+fn full() -> Refused {
+    Refused::Full(format!("it holds at most {SPACE_BYTES_MAX} bytes"))
 }
 
 fn entry_bytes(key: &str, value: &[u8]) -> usize {
@@ -215,6 +188,7 @@ fn entry_bytes(key: &str, value: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
     fn pairs(n: usize, bytes: usize) -> Vec<(String, Vec<u8>)> {
         (0..n).map(|i| (format!("k{i:05}"), vec![b'x'; bytes])).collect()
@@ -225,27 +199,27 @@ mod tests {
         let space = Space::default();
         space.open("b").unwrap();
         space.set_many("b", vec![("a".into(), b"1".to_vec())]).unwrap();
-        assert_eq!(space.get("b", "a"), Some(b"1".to_vec()));
-        assert_eq!(space.get("c", "a"), None, "buckets are apart");
-        space.delete_many("b", &["a".into(), "never".into()]);
-        assert!(!space.exists("b", "a"));
+        assert_eq!(space.get("b", "a"), Ok(Some(b"1".to_vec())));
+        assert_eq!(space.get("c", "a"), Ok(None), "buckets are apart");
+        space.delete_many("b", &["a".into(), "never".into()]).unwrap();
+        assert_eq!(space.exists("b", "a"), Ok(false));
         space.with(|inner| assert_eq!(inner.bytes, 0));
     }
 
     #[test]
     fn a_full_space_takes_nothing_more_until_something_goes() {
         let space = Space::default();
-        assert_eq!(space.set_many("b", pairs(40, VALUE_BYTES_MAX)), Err(Refused::Full));
-        assert!(!space.exists("b", "k00000"), "all or none");
+        assert_eq!(space.set_many("b", pairs(40, VALUE_BYTES_MAX)), Err(full()));
+        assert_eq!(space.exists("b", "k00000"), Ok(false), "all or none");
         space.set_many("b", pairs(31, VALUE_BYTES_MAX)).unwrap();
         assert_eq!(
             space.set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])]),
-            Err(Refused::Full)
+            Err(full())
         );
         space
             .set_many("b", vec![("k00000".into(), vec![0; VALUE_BYTES_MAX])])
             .expect("replacing needs no more room");
-        space.delete_many("b", &["k00000".into()]);
+        space.delete_many("b", &["k00000".into()]).unwrap();
         space
             .set_many("b", vec![("more".into(), vec![0; VALUE_BYTES_MAX])])
             .unwrap();
@@ -269,23 +243,28 @@ mod tests {
         for i in 0..BUCKETS_MAX {
             space.open(&i.to_string()).unwrap();
         }
-        assert_eq!(space.open("one more"), Err(Refused::Buckets));
+        assert_eq!(space.open("one more"), Err(Refused::Buckets(BUCKETS_MAX)));
     }
 
     #[test]
     fn a_list_goes_on_where_it_ended_although_keys_came_and_went() {
         let space = Space::default();
-        space.set_many("b", pairs(PAGE_KEYS + 10, 1)).unwrap();
-        let (first, cursor) = space.list("b", None);
+        space.set_many("b", pairs(PAGE_KEYS, 1)).unwrap();
+        let more = pairs(PAGE_KEYS + 10, 1).split_off(PAGE_KEYS);
+        space.set_many("b", more).unwrap();
+        let Page { keys: first, next } = space.list("b", None);
         assert_eq!(first.len(), PAGE_KEYS);
-        space.delete_many("b", &[first[0].clone(), first[1].clone()]);
+        space.delete_many("b", &[first[0].clone(), first[1].clone()]).unwrap();
         space.set_many("b", vec![("late".into(), vec![])]).unwrap();
-        let (second, end) = space.list("b", cursor);
+        let Page {
+            keys: second,
+            next: end,
+        } = space.list("b", next);
         assert_eq!(
             (second.len(), second.last().map(String::as_str), end),
             (11, Some("late"), None)
         );
-        assert_eq!(space.list("b", Some(u64::MAX)), (vec![], None));
+        assert_eq!(space.list("b", Some(u64::MAX)), Page::default());
     }
 
     #[test]
@@ -293,7 +272,7 @@ mod tests {
         let space = Space::default();
         assert_eq!(space.increment("b", "n", 2), Ok(2));
         assert_eq!(space.increment("b", "n", 40), Ok(42));
-        assert_eq!(space.get("b", "n"), Some(b"42".to_vec()));
+        assert_eq!(space.get("b", "n"), Ok(Some(b"42".to_vec())));
         assert_eq!(space.increment("b", "n", u64::MAX), Err(Refused::Overflow));
         space.set_many("b", vec![("s".into(), b"x".to_vec())]).unwrap();
         assert_eq!(space.increment("b", "s", 1), Err(Refused::NoNumber("s".into())));

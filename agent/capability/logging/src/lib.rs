@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use heddle_capability::{Capability, CapabilityError, Ctx, Import, Lent};
+use heddle_capability::{Capability, CapabilityError, Ctx, Import, Lending, Lent};
 use heddle_protocol::host_spec::{CapabilityOffer, Feature};
 use heddle_protocol::id::CapabilityName;
 use std::sync::Arc;
@@ -52,15 +52,20 @@ impl From<Level> for heddle_capability::Level {
 
 impl Capability for Logging {
     fn feature(&self) -> Feature {
-        Feature::Logging
+        Feature::LOGGING
     }
 
-    fn configure(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Arc<dyn Lent>, CapabilityError> {
+    fn configure(
+        &self,
+        name: &CapabilityName,
+        offer: &CapabilityOffer,
+        _lending: &Lending,
+    ) -> Result<Arc<dyn Lent>, CapabilityError> {
         match offer {
             CapabilityOffer::Logging {} => Ok(Arc::new(Self)),
             _ => Err(CapabilityError::OtherKind {
                 name: name.clone(),
-                feature: Feature::Logging,
+                feature: Feature::LOGGING,
             }),
         }
     }
@@ -71,7 +76,7 @@ impl Lent for Logging {
         if !MEETS.contains(&import.interface) {
             return Err(CapabilityError::NotMet {
                 interface: import.interface.to_owned(),
-                meets: MEETS,
+                meets: MEETS.iter().map(ToString::to_string).collect(),
             });
         }
         let log = Arc::clone(import.log);

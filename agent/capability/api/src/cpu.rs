@@ -1,0 +1,179 @@
+//! Processor time of one unit: counted by the ticks that interrupt its guests, and held to what its manifest allows.
+//!
+//! In: ticks. Out: how long a guest must pause. A tick falls on a guest in proportion to the time that it computes, so the
+//! count is right over many calls although single ones are shorter than a tick.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a guest computes before it is interrupted and lets others run. Short enough that a neighbour's request hardly
+/// feels it, long enough that switching costs nothing.
+pub const TICK: Duration = Duration::from_millis(10);
+/// What a unit may use at once after it was idle, as time at its full share.
+const BURST: Duration = Duration::from_millis(500);
+/// How long a component counts as computing after one of its calls was interrupted, in milliseconds.
+const SUSPECT_MS: u64 = 1_000;
+/// The longest single pause: limits may be raised meanwhile.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// When the guest that this thread runs had its turn; none where nobody keeps that.
+    static TURN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Gives a guest a turn, and remembers since when it computes: one that was waiting is told of a tick as well, as soon as
+/// it goes on.
+pub fn in_turn<T>(turn: impl FnOnce() -> T) -> T {
+    let before = TURN.replace(Some(Instant::now()));
+    let done = turn();
+    TURN.set(before);
+    done
+}
+
+/// How long the guest that is told of a tick has computed in this turn; none where nobody keeps that.
+pub(crate) fn computed(now: Instant) -> Option<Duration> {
+    let started = TURN.get()?;
+    Some(now.saturating_duration_since(started).min(TICK))
+}
+
+/// The processor time of all guests of one unit together.
+#[derive(Debug)]
+pub struct CpuBudget(Mutex<State>);
+
+/// How often the calls of one component were interrupted because they compute, and when last.
+#[derive(Debug)]
+pub struct Interrupts {
+    start: Instant,
+    count: AtomicU64,
+    /// Milliseconds after `start` until which its calls count as computing.
+    until: AtomicU64,
+}
+
+impl Default for Interrupts {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            count: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Interrupts {
+    /// A call was interrupted.
+    pub fn note(&self, now: Instant) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.until.store(self.since_start(now) + SUSPECT_MS, Ordering::Relaxed);
+    }
+
+    /// How often calls were interrupted.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call was interrupted lately.
+    pub fn lately(&self, now: Instant) -> bool {
+        self.since_start(now) < self.until.load(Ordering::Relaxed)
+    }
+
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    /// Thousandths of a core; none is as much as there is.
+    share: Option<u64>,
+    /// What may be used now; below zero is a debt.
+    left: i128,
+    filled_at: Instant,
+}
+
+impl Default for CpuBudget {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl CpuBudget {
+    /// So many thousandths of a core; none for no limit.
+    pub fn new(share_millis: Option<u64>) -> Self {
+        let mut state = State {
+            share: share_millis,
+            left: 0,
+            filled_at: Instant::now(),
+        };
+        state.left = state.full();
+        Self(Mutex::new(state))
+    }
+
+    /// Changes the share.
+    pub fn set_share(&self, share_millis: Option<u64>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.share = share_millis;
+        state.left = state.left.min(state.full());
+    }
+
+    /// Counts some computing that a tick has ended, and says how long the guest must pause.
+    pub fn tick(&self, now: Instant, computed: Duration) -> Option<Duration> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = state.share?;
+        // In thousandths of nanoseconds, so that nothing is lost by rounding.
+        let passed = now.saturating_duration_since(state.filled_at).as_nanos() as i128;
+        state.left = (state.left + passed * i128::from(share)).min(state.full());
+        state.filled_at = now;
+        state.left -= computed.as_nanos() as i128 * 1_000;
+        if state.left >= 0 {
+            return None;
+        }
+        let nanos = (-state.left) / i128::from(share.max(1));
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(PAUSE_MAX))
+    }
+}
+
+impl State {
+    fn full(&self) -> i128 {
+        BURST.as_nanos() as i128 * i128::from(self.share.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_computes_all_the_time_gets_its_share() {
+        let budget = CpuBudget::new(Some(250));
+        let start = Instant::now();
+        let (mut now, mut computed) = (start, Duration::ZERO);
+        while now.duration_since(start) < Duration::from_secs(60) {
+            now += TICK;
+            computed += TICK;
+            now += budget.tick(now, TICK).unwrap_or_default();
+        }
+        let share = computed.as_secs_f64() / now.duration_since(start).as_secs_f64();
+        assert!((0.24..0.27).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_component_counts_as_computing_for_a_while() {
+        let (interrupts, now) = (Interrupts::default(), Instant::now());
+        assert!(!interrupts.lately(now));
+        interrupts.note(now);
+        assert!(interrupts.lately(now + Duration::from_millis(900)));
+        assert!(!interrupts.lately(now + Duration::from_millis(1_100)));
+        assert_eq!(interrupts.count(), 1);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_pauses() {
+        let budget = CpuBudget::new(None);
+        let now = Instant::now();
+        assert!((0..1_000).all(|_| budget.tick(now, TICK).is_none()));
+        budget.set_share(Some(1));
+        assert!(budget.tick(now, TICK).is_some());
+    }
+}
