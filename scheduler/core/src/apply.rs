@@ -2,28 +2,43 @@
 //!
 //! In: the world, documents whose shape and meaning were checked, and what their images are. Out: the writes of one
 //! commit, whole, and what to tell the client; nothing is placed here, the plan follows the commit. Documents of one
-//! change may refer to each other: platforms are taken first, then configs, then workloads.
+//! change may refer to each other: platforms are taken first, then configs and references to secrets, then workloads.
 
 mod bind;
 mod changes;
+mod compose;
+mod cron_form;
+mod embed;
+mod entry;
 mod garbage;
+mod group;
 mod host;
+mod interface;
+mod known;
+mod miss;
 mod nearest;
 mod objects;
+mod offer;
+mod order;
 mod platform;
+mod renew;
 mod route;
 mod rules;
+mod secret;
+mod signature;
 mod workload;
 
 pub use garbage::collect_garbage;
 pub use host::{Joining, decide_forget, decide_join, decide_set_host, decide_token};
+pub use known::*;
 pub use objects::{decide_delete, decide_undo};
+pub use renew::{renew_secrets, secrets_followed};
 pub use rules::*;
+pub(crate) use secret::uses as secret_uses;
 
 use crate::plan::{Plan, plan_only};
 use crate::world::{Dirty, World};
 use changes::Changes;
-use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::{Applied, Waiting};
 use heddle_protocol::artifact::ArtifactInfo;
 use heddle_protocol::key::Key;
@@ -89,8 +104,15 @@ impl Decision {
 /// # Errors
 /// Every problem that the fleet has with the documents: imports that nothing meets, names that do not exist, routes that
 /// another workload owns, platforms that clash.
-pub fn decide_apply(world: &World, documents: &[ResolvedDocument], at: UnixMs) -> Result<Decision, ApiError> {
-    let mut changes = Changes::new(world, at);
+///
+/// What is not known yet of artifacts and secrets is asked for, all at once, unless there are problems without it.
+pub fn decide_apply(
+    world: &World,
+    documents: &[ResolvedDocument],
+    known: &Known,
+    at: UnixMs,
+) -> Result<Decision, Undecided> {
+    let mut changes = Changes::new(world, known, at);
     for (index, resolved) in documents.iter().enumerate() {
         if let Object::Platform(platform) = &resolved.document.object {
             platform::take(&mut changes, index, &resolved.document, platform)?;
@@ -102,10 +124,16 @@ pub fn decide_apply(world: &World, documents: &[ResolvedDocument], at: UnixMs) -
         }
     }
     for (index, resolved) in documents.iter().enumerate() {
-        if let Object::Workload(workload) = &resolved.document.object {
-            workload::take(&mut changes, index, resolved, workload)?;
+        if let Object::SecretRef(secret) = &resolved.document.object {
+            changes.take_secret_ref(index, &resolved.document, secret)?;
         }
     }
+    for (index, resolved) in documents.iter().enumerate() {
+        if let Object::Policy(policy) = &resolved.document.object {
+            signature::take(&mut changes, index, &resolved.document, policy)?;
+        }
+    }
+    workload::take_all(&mut changes, documents)?;
     workload::renew_users(&mut changes, documents.len())?;
     route::check_owners(&mut changes, documents);
     changes.finish()

@@ -4,8 +4,8 @@
 
 use crate::place::{Fleet, Need};
 use crate::world::World;
-use heddle_protocol::host_spec::HostSpecBody;
-use heddle_protocol::id::HostId;
+use heddle_protocol::host_spec::{Callee, HostSpecBody};
+use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::record::Replicas;
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,6 +120,21 @@ pub fn check_specs(specs: &BTreeMap<HostId, HostSpecBody>) -> Vec<String> {
         {
             broken.push(format!("{host}: a route leads to {}, which is not there", target.unit));
         }
+        for serve in spec.serves.iter().filter(|serve| !units.contains(&serve.unit)) {
+            broken.push(format!("{host}: {} is served, which is not there", serve.unit));
+        }
+        broken.extend(unknown_callees(spec).map(|id| format!("{host}: {id} is called, and nobody says where it is")));
     }
     broken
+}
+
+/// Workloads that components call and that the spec says nothing of.
+fn unknown_callees(spec: &HostSpecBody) -> impl Iterator<Item = &WorkloadId> {
+    let components = spec.templates.values().flat_map(|template| &template.components);
+    let calls = components.flat_map(|component| component.calls.values());
+    let called = calls.filter_map(|call| match &call.to {
+        Callee::Workload(id) => Some(id),
+        Callee::Prefix(_) => None,
+    });
+    called.filter(|id| !spec.callees.contains_key(*id))
 }

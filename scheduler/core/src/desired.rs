@@ -2,7 +2,7 @@
 //!
 //! In: platform and workload records, a host's labels. Out: the host's offers, or where two platforms clash.
 
-use heddle_protocol::host_spec::CapabilityOffer;
+use heddle_protocol::host_spec::{CapabilityOffer, Compile, SecretUse};
 use heddle_protocol::id::{CapabilityName, PlatformName};
 use heddle_protocol::record::{PlatformRecord, Requirement};
 use std::collections::BTreeMap;
@@ -16,6 +16,10 @@ pub type Labels = BTreeMap<String, String>;
 pub struct HostOffers {
     /// The capabilities, by name. Where two platforms clash, the first by name wins: what the host has goes on.
     pub offers: BTreeMap<CapabilityName, CapabilityOffer>,
+    /// The secrets that they need.
+    pub secrets: BTreeMap<CapabilityName, BTreeMap<String, SecretUse>>,
+    /// Who compiles for the host; none is not said.
+    pub compile: Option<Compile>,
     /// The first clash: a host with one gets no new work.
     pub conflict: Option<Clash>,
 }
@@ -23,7 +27,7 @@ pub struct HostOffers {
 /// Two platforms that give the same thing to one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
-    /// What both give: `capability web` or `address 127.0.0.1:80`.
+    /// What both give: `capability web`, `address 127.0.0.1:80` or `engines.compile`.
     pub what: String,
     /// The first platform, by name. None where every host has the capability anyway.
     pub first: Option<PlatformName>,
@@ -36,6 +40,7 @@ pub fn always_offered() -> BTreeMap<CapabilityName, CapabilityOffer> {
     let named = [
         ("config", CapabilityOffer::Config {}),
         ("logging", CapabilityOffer::Logging {}),
+        ("secrets", CapabilityOffer::Secrets {}),
     ];
     named
         .into_iter()
@@ -60,11 +65,23 @@ pub fn offers_of(labels: &Labels, platforms: &BTreeMap<PlatformName, Arc<Platfor
 pub fn union<'a>(platforms: impl Iterator<Item = (&'a PlatformName, &'a PlatformRecord)>) -> HostOffers {
     let mut result = HostOffers {
         offers: always_offered(),
-        conflict: None,
+        ..HostOffers::default()
     };
+    let mut compiles: Option<(&PlatformName, Compile)> = None;
     let mut names: BTreeMap<&CapabilityName, &PlatformName> = BTreeMap::new();
     let mut addresses: BTreeMap<&str, &PlatformName> = BTreeMap::new();
     for (platform, record) in platforms {
+        match (compiles, record.compile) {
+            (Some((first, before)), Some(compile)) if before != compile => {
+                result.conflict.get_or_insert(Clash {
+                    what: "engines.compile".to_owned(),
+                    first: Some(first.clone()),
+                    second: platform.clone(),
+                });
+            }
+            (None, Some(compile)) => compiles = Some((platform, compile)),
+            _ => {}
+        }
         for (name, offer) in &record.offers {
             let clash = |what: String, first: Option<&PlatformName>| Clash {
                 what,
@@ -90,8 +107,12 @@ pub fn union<'a>(platforms: impl Iterator<Item = (&'a PlatformName, &'a Platform
             }
             names.insert(name, platform);
             result.offers.insert(name.clone(), offer.clone());
+            if let Some(secrets) = record.secrets.get(name) {
+                result.secrets.insert(name.clone(), secrets.clone());
+            }
         }
     }
+    result.compile = compiles.map(|(_, compile)| compile);
     result
 }
 
@@ -112,6 +133,8 @@ mod tests {
             hosts: Vec::new(),
             offers: BTreeMap::from([(CapabilityName::parse(name).unwrap(), offer)]),
             applied_at: UnixMs(0),
+            secrets: BTreeMap::new(),
+            compile: None,
         }
     }
 
@@ -139,8 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn config_and_logging_are_always_offered() {
+    fn two_platforms_may_not_disagree_on_who_compiles() {
+        let compiling = |name: &str, compile| PlatformRecord {
+            compile,
+            ..platform(&format!("[::]:{}", name.len()), name)
+        };
+        let (local, central) = (Some(Compile::Local), Some(Compile::Precompiled));
+        let clash = clash_of(compiling("a", local), compiling("bb", central));
+        assert_eq!(clash.as_deref(), Some("engines.compile"));
+        assert_eq!(clash_of(compiling("a", local), compiling("bb", local)), None);
+        assert_eq!(clash_of(compiling("a", local), compiling("bb", None)), None);
+    }
+
+    #[test]
+    fn config_logging_and_secrets_are_always_offered() {
         let names: Vec<String> = always_offered().keys().map(ToString::to_string).collect();
-        assert_eq!(names, ["config", "logging"]);
+        assert_eq!(names, ["config", "logging", "secrets"]);
     }
 }

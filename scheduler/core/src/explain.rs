@@ -202,6 +202,7 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
             label,
             wanted,
             found: Some(found),
+            ..
         } => {
             format!("change label {label} of {host} from {found} to {wanted}")
         }
@@ -209,8 +210,9 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
             label,
             wanted,
             found: None,
+            ..
         } => format!("give {host} the label {label}: {wanted}"),
-        Rejection::CapabilityMissing { capability } => format!("have a platform lend {capability} to {host}"),
+        Rejection::CapabilityMissing { capability, .. } => format!("have a platform lend {capability} to {host}"),
         Rejection::FeatureMissing { features } => {
             let names: Vec<&str> = features.iter().map(String::as_str).collect();
             format!("update the agent of {host}: it lacks {}", names.join(", "))

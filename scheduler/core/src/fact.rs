@@ -307,6 +307,7 @@ impl World {
                     format!("{what} was refused by {host}: {why}"),
                 );
             }
+            UnitPhase::Ended => noted.tell("unit-ended", &unit.workload, format!("{what} ended on {host}")),
             UnitPhase::Fetching | UnitPhase::Compiling | UnitPhase::Starting | UnitPhase::Draining => {}
         }
     }

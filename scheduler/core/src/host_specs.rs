@@ -2,12 +2,12 @@
 //!
 //! In: the world. Out: one body per host. Equal worlds give equal bodies, and so equal digests.
 
-use crate::desired::{always_offered, offers_of};
+use crate::desired::{HostOffers, always_offered, offers_of};
 use crate::world::World;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_spec::{HostSpecBody, Route, RouteTarget, Template, Unit};
-use heddle_protocol::id::{CapabilityName, HostId, UnitId};
-use heddle_protocol::record::{HttpTrigger, PlaceSet};
+use heddle_protocol::host_spec::{HostSpecBody, Route, RouteTarget, Serve, Template, Unit};
+use heddle_protocol::id::{CapabilityName, Generation, HostId, UnitId, WorkloadId};
+use heddle_protocol::record::{HttpTrigger, PlaceSet, RemoteExport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
     let mut templates: BTreeMap<Digest, Arc<Template>> = BTreeMap::new();
     let mut units = Vec::new();
     let mut routes: BTreeMap<RouteOrder, Vec<RouteTarget>> = BTreeMap::new();
+    let mut serves = BTreeSet::new();
+    let mut callees = BTreeMap::new();
+    let mut secret_versions = BTreeMap::new();
     for workload in world.workloads_on(host) {
         let Some(place) = world.places.get(&workload) else {
             continue;
@@ -37,13 +40,23 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
                 count,
             };
             add_routes(&mut routes, set, &unit.id());
+            add_serves(world, &mut serves, set, &unit.id(), template);
+            for call in &set.calls {
+                callees
+                    .entry(call.workload.clone())
+                    .or_insert_with(|| generations(world, &call.workload));
+            }
+            add_secret_versions(world, &mut secret_versions, &unit.workload, template);
             units.push(unit);
         }
     }
     units.sort_by_key(Unit::id);
-    let capabilities = match world.observed.get(host).and_then(|o| o.hello.as_ref()) {
-        Some(hello) => offers_of(&hello.labels, &world.platforms).offers,
-        None => always_offered(),
+    let lent = match world.observed.get(host).and_then(|o| o.hello.as_ref()) {
+        Some(hello) => offers_of(&hello.labels, &world.platforms),
+        None => HostOffers {
+            offers: always_offered(),
+            ..HostOffers::default()
+        },
     };
     let routes = routes
         .into_iter()
@@ -58,7 +71,13 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
         templates,
         units,
         routes: routes.collect(),
-        capabilities,
+        capabilities: lent.offers,
+        capability_secrets: lent.secrets,
+        serves: serves.into_iter().collect(),
+        callees,
+        secret_versions,
+        compile: lent.compile.unwrap_or_default(),
+        ..HostSpecBody::default()
     }
 }
 
@@ -93,5 +112,77 @@ fn add_routes(routes: &mut BTreeMap<RouteOrder, Vec<RouteTarget>>, set: &PlaceSe
             .entry((capability, host, path, methods))
             .or_default()
             .push(target);
+    }
+}
+
+/// What a unit serves over the network: to strangers, because a trigger says so; to workloads of the fleet, because one of
+/// them calls it. An earlier generation that does not export something yet does not serve it.
+fn add_serves(world: &World, serves: &mut BTreeSet<Serve>, set: &PlaceSet, unit: &UnitId, template: &Template) {
+    for served in &set.serves {
+        serves.insert(Serve {
+            unit: unit.clone(),
+            component: served.component.clone(),
+            interface: served.interface.clone(),
+            prefix: Some(served.prefix.clone()),
+        });
+    }
+    for caller in world.callers(&unit.workload) {
+        let meant = world.workloads.get(caller).into_iter().flat_map(|r| &r.intent.calls);
+        let sets = world.places.get(caller).into_iter().flat_map(|p| &p.sets);
+        let calls = meant.chain(sets.flat_map(|set| &set.calls));
+        for call in calls.filter(|call| call.workload == unit.workload) {
+            let is_entry = template.components.iter().any(|c| c.name == call.component);
+            if is_entry && exports(world, unit, call) {
+                serves.insert(Serve {
+                    unit: unit.clone(),
+                    component: call.component.clone(),
+                    interface: call.interface.clone(),
+                    prefix: None,
+                });
+            }
+        }
+    }
+}
+
+/// Whether a generation exports what is called, as far as it is still known.
+fn exports(world: &World, unit: &UnitId, call: &RemoteExport) -> bool {
+    let Some(record) = world.workloads.get(&unit.workload) else {
+        // Deleted: what its replicas serve is about to end.
+        return false;
+    };
+    let artifacts = match record.intent.unit_generation == unit.generation {
+        true => Some(&record.artifacts),
+        false => {
+            let mut history = record.history.iter();
+            history
+                .find(|past| past.generation == unit.generation)
+                .map(|past| &past.artifacts)
+        }
+    };
+    let artifact = artifacts.and_then(|all| all.get(&call.component));
+    artifact.is_some_and(|info| info.exports.contains(&call.interface))
+}
+
+/// The generations of a workload that have replicas, the newest first.
+fn generations(world: &World, id: &WorkloadId) -> Vec<Generation> {
+    let sets = world.places.get(id).into_iter().flat_map(|place| &place.sets);
+    sets.map(|set| set.generation).collect()
+}
+
+/// The newest versions of the secrets that a unit takes while it runs.
+fn add_secret_versions(
+    world: &World,
+    versions: &mut BTreeMap<Digest, String>,
+    workload: &WorkloadId,
+    template: &Template,
+) {
+    let Some(record) = world.workloads.get(workload) else {
+        return;
+    };
+    for secret in crate::apply::secret_uses(template).filter(|secret| secret.version.is_none()) {
+        let id = secret.id();
+        if let Some(version) = record.secret_versions.get(&id) {
+            versions.insert(id, version.clone());
+        }
     }
 }

@@ -10,6 +10,8 @@
 pub mod fact;
 pub mod world;
 
+pub mod cron;
+
 pub mod desired;
 pub mod liveness;
 pub mod observed;
@@ -31,7 +33,9 @@ pub mod check;
 pub mod diff;
 pub mod testing;
 
-pub use apply::{Decision, ResolvedDocument, Write, decide_apply};
+pub use apply::{
+    ArtifactTask, Decision, Known, Needed, ResolvedDocument, SecretAnswer, Undecided, Write, decide_apply,
+};
 pub use fact::{EventDraft, Fact, Noted};
 pub use host_specs::{host_spec, host_specs};
 pub use host_status::{host_status, host_statuses};

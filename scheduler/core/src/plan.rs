@@ -4,6 +4,7 @@
 //! fail, and it moves as little as it can: a host that joins moves nothing, silence stops nothing, and planning again
 //! once a plan is carried out changes nothing.
 
+pub(crate) mod job;
 mod keep;
 mod retire;
 mod roll_out;
@@ -14,7 +15,7 @@ use crate::place::{Fleet, HostView, Need};
 use crate::world::{Dirty, World};
 use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::key::Key;
-use heddle_protocol::record::{PlaceRecord, WorkloadRecord};
+use heddle_protocol::record::{JobProgress, PlaceRecord, WorkloadRecord};
 use heddle_protocol::report::{PlacementChange, RejectionCount, WaitingOn};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,6 +228,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) kept: BTreeMap<HostId, Kept>,
     /// Replicas that go once enough of the newest generation is ready.
     pub(crate) outgoing: Vec<Outgoing>,
+    /// How far it is, if it is a job.
+    pub(crate) job: Option<JobProgress>,
     /// Replicas that no host took, and why.
     pub(crate) missing: u32,
     pub(crate) refusals: Vec<RejectionCount>,
@@ -280,6 +283,7 @@ impl<'a> Draft<'a> {
             wanted: 0,
             kept: BTreeMap::new(),
             outgoing: Vec::new(),
+            job: None,
             missing: 0,
             refusals: Vec::new(),
         })

@@ -7,7 +7,10 @@
 // Tests call this: a broken expectation is their message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use crate::apply::{Decision, Joining, ResolvedDocument, Write, decide_apply, decide_join};
+use crate::apply::{
+    Decision, Joining, Known, Needed, SecretAnswer, Undecided, Write, decide_apply, decide_join, renew_secrets,
+    secrets_followed,
+};
 use crate::check::{check_places, check_specs};
 use crate::fact::{EventDraft, Fact, Noted};
 use crate::host_specs::host_specs;
@@ -21,13 +24,16 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Capacity, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::host_spec::{CapabilityOffer, Feature, HostSpecBody, Wasi};
 use heddle_protocol::id::{BootId, HostId, Realm, UnitId, Version, WorkloadId};
-use heddle_protocol::manifest;
 use heddle_protocol::report::PlacementChange;
 use heddle_protocol::time::{Mono, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod made;
 pub mod story;
+
+use made::resolve;
+pub use made::{artifact, workload_yaml};
 
 /// How often test hosts beat, in milliseconds.
 const BEAT_MS: u64 = 1_000;
@@ -95,6 +101,10 @@ pub struct TestFleet {
     pub changes: Vec<PlacementChange>,
     /// Whether plans are carried out when the world says so. Otherwise only [`TestFleet::plan`] does.
     pub automatic: bool,
+    /// Work on artifacts that fails: a word of the task, and why.
+    pub tasks_refused: Vec<(String, String)>,
+    /// What backends say of secrets, by their path.
+    pub secrets: BTreeMap<String, SecretAnswer>,
 }
 
 impl TestFleet {
@@ -107,6 +117,8 @@ impl TestFleet {
             events: Vec::new(),
             changes: Vec::new(),
             automatic: true,
+            tasks_refused: Vec::new(),
+            secrets: BTreeMap::new(),
         };
         fleet.world.set_head(Version { epoch: 1, n: 1 });
         let now = fleet.now;
@@ -139,11 +151,17 @@ impl TestFleet {
     /// Adds one host, which says hello.
     pub fn add_host(&mut self, name: &str, labels: &[(&str, &str)], memory_bytes: u64, slots: u32) {
         let features = [
-            Feature::WasiP2,
-            Feature::WasiP3,
-            Feature::Http,
-            Feature::KeyvalueMemory,
-            Feature::Config,
+            Feature::WASI_P2,
+            Feature::WASI_P3,
+            Feature::HTTP,
+            Feature::KEYVALUE_MEMORY,
+            Feature::KEYVALUE_NATS,
+            Feature::MESSAGING_NATS,
+            Feature::CONFIG,
+            Feature::LOGGING,
+            Feature::SECRETS,
+            Feature::RUN,
+            Feature::WRPC,
         ];
         let hello = Hello {
             realm: Realm::parse("test").unwrap(),
@@ -156,11 +174,12 @@ impl TestFleet {
                 replica_slots: slots,
                 instance_memory_bytes_max: None,
             },
-            features: features.into_iter().chain([Feature::Logging]).collect(),
+            features: features.into_iter().collect(),
             engine: Default::default(),
             version: "0.1.0".into(),
             bound: BTreeMap::new(),
             accepted: None,
+            seal_key: String::new(),
         };
         let joining = Joining {
             hello: &hello,
@@ -202,7 +221,80 @@ impl TestFleet {
     /// # Errors
     /// As [`TestFleet::apply`].
     pub fn decide(&self, text: &str) -> Result<Decision, ApiError> {
-        decide_apply(&self.world, &resolve(text)?, self.at())
+        let documents = resolve(text)?;
+        self.decided(|known| decide_apply(&self.world, &documents, known, self.at()))
+    }
+
+    /// Decides, with what was needed found out as a shell would: see [`TestFleet::tasks_refused`] and
+    /// [`TestFleet::secrets`].
+    ///
+    /// # Errors
+    /// As the decision.
+    pub fn decided(&self, decide: impl Fn(&Known) -> Result<Decision, Undecided>) -> Result<Decision, ApiError> {
+        let mut known = Known::default();
+        loop {
+            match decide(&known) {
+                Ok(decision) => return Ok(decision),
+                Err(Undecided::Refused(error)) => return Err(error),
+                Err(Undecided::Needs(needed)) => {
+                    let asked_before = known.tasks.len() + known.secrets.len();
+                    self.find_out(&needed, &mut known);
+                    assert!(
+                        known.tasks.len() + known.secrets.len() > asked_before,
+                        "{needed:?} is asked for again"
+                    );
+                }
+            }
+        }
+    }
+
+    fn find_out(&self, needed: &Needed, known: &mut Known) {
+        for task in &needed.tasks {
+            let digest = task.digest().unwrap();
+            let text = serde_json::to_string(task).unwrap();
+            let refused = self.tasks_refused.iter().find(|(word, _)| text.contains(word.as_str()));
+            let outcome = match refused {
+                Some((_, why)) => Err(why.clone()),
+                None => Ok(ArtifactInfo {
+                    digest,
+                    bytes: 1_000,
+                    imports: BTreeSet::new(),
+                    exports: BTreeSet::new(),
+                    wasi: Wasi::P2,
+                    verified_by: BTreeSet::new(),
+                }),
+            };
+            known.tasks.insert(digest, outcome);
+        }
+        for asked in &needed.secrets {
+            let answer = match self.secrets.get(&asked.path) {
+                Some(answer) => answer.clone(),
+                None => SecretAnswer::Refused(format!("{} has no secret {}", asked.from, asked.path)),
+            };
+            let answer = match (answer, &asked.version) {
+                (SecretAnswer::Version(_), Some(named)) => SecretAnswer::Version(named.clone()),
+                (answer, _) => answer,
+            };
+            known.secrets.insert(asked.id(), answer);
+        }
+    }
+
+    /// Asks backends for newer versions of the secrets that name none, as the leading scheduler does now and then, and
+    /// takes what they say.
+    ///
+    /// # Errors
+    /// As the decision.
+    pub fn renew_secrets(&mut self) -> Result<Applied, ApiError> {
+        let newest =
+            secrets_followed(&self.world)
+                .into_iter()
+                .filter_map(|followed| match self.secrets.get(&followed.path) {
+                    Some(SecretAnswer::Version(version)) => Some((followed.id(), version.clone())),
+                    _ => None,
+                });
+        let newest: BTreeMap<Digest, String> = newest.collect();
+        let decision = self.decided(|known| renew_secrets(&self.world, &newest, known, self.at()))?;
+        Ok(self.carry_out(decision))
     }
 
     /// Commits a decision and plans.
@@ -448,6 +540,8 @@ impl TestFleet {
         all(&mut writes, &self.world.workloads, Key::Workload);
         all(&mut writes, &self.world.platforms, Key::Platform);
         all(&mut writes, &self.world.configs, Key::Config);
+        all(&mut writes, &self.world.secret_refs, Key::SecretRef);
+        all(&mut writes, &self.world.namespace_policies, Key::NamespacePolicy);
         all(&mut writes, &self.world.places, Key::Place);
         all(&mut writes, &self.world.templates, Key::Template);
         all(&mut writes, &self.world.hosts, Key::Host);
@@ -536,6 +630,8 @@ impl TestHost {
                 phase,
                 reason: None,
                 attempts: 0,
+                completed: 0,
+                failed: 0,
             };
             self.units.entry(id).or_insert_with(start).count = count;
         }
@@ -547,91 +643,5 @@ impl TestHost {
         let changed = before != self.units || bound != self.hello.bound;
         self.hello.bound = bound;
         changed
-    }
-}
-
-/// A workload that serves `/name` on `web`. `spec` holds further fields of its spec, one per line; a field `image` there
-/// replaces its image.
-pub fn workload_yaml(name: &str, spec: &str) -> String {
-    let id = id(name);
-    let (images, fields): (Vec<&str>, Vec<&str>) = spec.lines().partition(|line| line.starts_with("image:"));
-    let image = images
-        .first()
-        .map_or("hello:v1", |line| line.trim_start_matches("image:").trim());
-    let mut text = format!(
-        "apiVersion: heddle.dev/v1\nkind: Workload\nmetadata: {{ name: {}, namespace: {} }}\nspec:\n  components:\n    \
-         - {{ name: main, image: \"oci://test.example/{image}\" }}\n",
-        id.name, id.namespace
-    );
-    if !fields.iter().any(|line| line.starts_with("triggers:")) {
-        text.push_str(&format!(
-            "  triggers:\n    - http: {{ capability: web, path: /{} }}\n",
-            id.name
-        ));
-    }
-    for line in fields {
-        text.push_str(&format!("  {line}\n"));
-    }
-    text
-}
-
-/// Reads a manifest as a scheduler's shell would, with made-up artifacts.
-fn resolve(text: &str) -> Result<Vec<ResolvedDocument>, ApiError> {
-    let documents = manifest::load(text.as_bytes(), "test.yaml").map_err(ApiError::invalid)?;
-    let unsupported: Vec<_> = documents.iter().flat_map(manifest::unsupported).collect();
-    if !unsupported.is_empty() {
-        return Err(ApiError::invalid(unsupported));
-    }
-    let mut artifacts = BTreeMap::new();
-    for document in &documents {
-        if let manifest::Object::Workload(workload) = &document.object {
-            for component in &workload.spec.components {
-                artifacts.insert(component.image.clone(), artifact(&component.image));
-            }
-        }
-    }
-    let artifacts = Arc::new(artifacts);
-    Ok(documents
-        .into_iter()
-        .map(|document| ResolvedDocument {
-            document,
-            artifacts: artifacts.clone(),
-        })
-        .collect())
-}
-
-/// A made-up component: what its image's name says it imports and exports. `counter` stores, `settings` reads config,
-/// `tax` imports what nothing meets, `silent` serves nothing, `p3` is written for WASI 0.3.
-pub fn artifact(image: &str) -> ArtifactInfo {
-    let p3 = image.contains("p3");
-    let mut imports = BTreeSet::from(["wasi:clocks/wall-clock@0.2.6".to_owned()]);
-    let mut exports = BTreeSet::new();
-    if image.contains("counter") {
-        imports.extend([
-            "wasi:keyvalue/store@0.2.0-draft".to_owned(),
-            "wasi:keyvalue/atomics@0.2.0-draft".to_owned(),
-        ]);
-    }
-    if image.contains("settings") {
-        imports.insert("wasi:config/store@0.2.0-rc.1".to_owned());
-    }
-    if image.contains("tax") {
-        imports.insert("acme:tax/rates@1.0.0".to_owned());
-    }
-    if !image.contains("silent") {
-        let handler = if p3 {
-            "wasi:http/handler@0.3.0"
-        } else {
-            "wasi:http/incoming-handler@0.2.6"
-        };
-        exports.insert(handler.to_owned());
-    }
-    let wasi = if p3 { Wasi::P3 } else { Wasi::P2 };
-    ArtifactInfo {
-        digest: Digest::of(image.as_bytes()),
-        bytes: 1_000,
-        imports,
-        exports,
-        wasi,
     }
 }

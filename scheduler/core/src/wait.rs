@@ -83,5 +83,7 @@ fn nothing_of(id: &WorkloadId) -> WorkloadStatus {
         units: Vec::new(),
         waiting: Vec::new(),
         endpoints: Vec::new(),
+        job: None,
+        fired: Vec::new(),
     }
 }

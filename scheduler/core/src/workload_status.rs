@@ -8,7 +8,7 @@ use crate::observed::ObservedHost;
 use crate::place::Fleet;
 use crate::plan::{daemon_fits, look};
 use crate::world::World;
-use heddle_protocol::api::status::{Endpoint, PlacedUnit, WorkloadState, WorkloadStatus};
+use heddle_protocol::api::status::{Endpoint, FiredStatus, JobStatus, PlacedUnit, WorkloadState, WorkloadStatus};
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::id::{Generation, HostId, UnitId, WorkloadId};
 use heddle_protocol::record::{PlaceRecord, Replicas, WorkloadRecord};
@@ -68,13 +68,21 @@ pub(crate) fn tally(
 /// Whether every replica of the newest generation is ready and no other is placed.
 pub(crate) fn is_settled(world: &World, id: &WorkloadId, record: &WorkloadRecord, now: Mono) -> bool {
     match record.intent.replicas {
-        Replicas::Count(wanted) => tally(world, id, Some(record), now, |_| true).is_settled(wanted),
+        Replicas::Count(_) => {
+            let wanted = wanted_of(world, id, record);
+            tally(world, id, Some(record), now, |_| true).is_settled(wanted)
+        }
         Replicas::Daemon => {
             let fleet = Fleet::new(world, now);
             let (tally, wanted) = daemon_tally(world, id, record, &fleet, now);
             tally.is_settled(wanted)
         }
     }
+}
+
+/// Replicas that there should be now: of a job, the runs that are still to end well.
+fn wanted_of(world: &World, id: &WorkloadId, record: &WorkloadRecord) -> u32 {
+    crate::plan::job::wanted(&record.intent, world.places.get(id).map(Arc::as_ref))
 }
 
 impl Tally {
@@ -159,7 +167,10 @@ impl<'a> StatusView<'a> {
 
     fn intended(&self, id: &'a WorkloadId, record: &'a WorkloadRecord) -> WorkloadStatus {
         let (tally, desired) = match record.intent.replicas {
-            Replicas::Count(wanted) => (tally(self.world, id, Some(record), self.now, |_| true), wanted),
+            Replicas::Count(_) => {
+                let wanted = wanted_of(self.world, id, record);
+                (tally(self.world, id, Some(record), self.now, |_| true), wanted)
+            }
             Replicas::Daemon => daemon_tally(self.world, id, record, &self.fleet, self.now),
         };
         let settled = tally.is_settled(desired);
@@ -173,7 +184,10 @@ impl<'a> StatusView<'a> {
         };
         let stuck = |u: &PlacedUnit| matches!(u.phase, Some(UnitPhase::Failed | UnitPhase::Refused));
         let hindered = waiting.iter().any(|w| !matches!(w, WaitingOn::Units { .. })) || units.iter().any(stuck);
+        let job = self.job(id, record);
         let state = match (settled, hindered) {
+            _ if job.as_ref().is_some_and(|job| job.failed > 0) => WorkloadState::Failed,
+            _ if job.as_ref().is_some_and(|job| job.completed >= job.completions) => WorkloadState::Completed,
             (true, _) => WorkloadState::Ready,
             (false, true) => WorkloadState::Waiting,
             (false, false) => WorkloadState::Progressing,
@@ -189,6 +203,8 @@ impl<'a> StatusView<'a> {
             units,
             waiting,
             endpoints: self.endpoints(id),
+            job,
+            fired: self.fired(id, record),
         }
     }
 
@@ -213,7 +229,36 @@ impl<'a> StatusView<'a> {
             units,
             waiting: Vec::new(),
             endpoints: Vec::new(),
+            job: None,
+            fired: Vec::new(),
         })
+    }
+
+    /// How far a job is.
+    fn job(&self, id: &WorkloadId, record: &WorkloadRecord) -> Option<JobStatus> {
+        let intent = &record.intent;
+        let completions = intent.job?.completions;
+        let place = self.world.places.get(id).map(Arc::as_ref);
+        let progress = crate::plan::job::progress(intent, place);
+        Some(JobStatus {
+            completions,
+            completed: progress.completed,
+            failed: progress.failed,
+            reason: progress.reason,
+        })
+    }
+
+    /// What each cron trigger was fired for last, in the order of the triggers.
+    fn fired(&self, id: &WorkloadId, record: &WorkloadRecord) -> Vec<FiredStatus> {
+        let fired = self.world.places.get(id).map(|place| &place.fired);
+        let each = record.intent.cron.iter().zip(0..);
+        let status = each.map(|(trigger, index): (_, u32)| FiredStatus {
+            component: trigger.component.clone(),
+            schedule: trigger.schedule.clone(),
+            time_zone: trigger.time_zone.clone(),
+            last_due: fired.and_then(|fired| fired.get(&index)).copied(),
+        });
+        status.collect()
     }
 
     fn units(&self, id: &WorkloadId) -> Vec<PlacedUnit> {

@@ -9,10 +9,11 @@ use crate::observed::{ObservedHost, Watch};
 use crate::plan::PlanReport;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::Template;
-use heddle_protocol::id::{CapabilityName, ConfigId, HostId, PlatformName, Version, WorkloadId};
+use heddle_protocol::id::{CapabilityName, ConfigId, HostId, ObjectId, PlatformName, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{
-    ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, Replicas, WorkloadRecord,
+    ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, PolicyRecord, Replicas, SecretRefRecord,
+    WorkloadRecord,
 };
 use heddle_protocol::report::WaitingOn;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,10 @@ pub struct Records {
     pub platforms: BTreeMap<PlatformName, Arc<PlatformRecord>>,
     /// Named values.
     pub configs: BTreeMap<ConfigId, Arc<ConfigRecord>>,
+    /// Named references to secrets.
+    pub secret_refs: BTreeMap<ObjectId, Arc<SecretRefRecord>>,
+    /// What namespaces ask of images.
+    pub namespace_policies: BTreeMap<ObjectId, Arc<PolicyRecord>>,
     /// Where replicas are.
     pub places: BTreeMap<WorkloadId, Arc<PlaceRecord>>,
     /// What replicas run.
@@ -144,6 +149,8 @@ pub(crate) type RouteKey = (CapabilityName, Option<String>, String);
 struct Index {
     loads: BTreeMap<HostId, Arc<HostLoad>>,
     routes: BTreeMap<RouteKey, BTreeSet<WorkloadId>>,
+    /// By workload, those that call it over the network: by what is meant, or by what replicas of theirs still do.
+    callers: BTreeMap<WorkloadId, BTreeSet<WorkloadId>>,
     /// Workloads that have fewer replicas placed than are wanted, and all daemons.
     short: BTreeSet<WorkloadId>,
     /// Workloads for which the last plan found no place.
@@ -194,6 +201,14 @@ impl World {
             }
             Key::Config(id) => {
                 put(&mut self.records.configs, id, read(key, value)?);
+                Ok(Dirty::none())
+            }
+            Key::SecretRef(id) => {
+                put(&mut self.records.secret_refs, id, read(key, value)?);
+                Ok(Dirty::none())
+            }
+            Key::NamespacePolicy(id) => {
+                put(&mut self.records.namespace_policies, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::Place(id) => {
@@ -248,7 +263,9 @@ impl World {
                 .or_default()
                 .insert(id.clone());
         }
+        let callees = self.callees(id);
         put(&mut self.records.workloads, id, record);
+        self.refresh_callers(id, callees);
         self.refresh_short(id);
     }
 
@@ -275,8 +292,62 @@ impl World {
             load.replicas = load.replicas.saturating_add(count);
             load.workloads.insert(id.clone());
         }
+        let callees = self.callees(id);
         put(&mut self.records.places, id, record);
+        self.refresh_callers(id, callees);
         self.refresh_short(id);
+    }
+
+    /// The workloads that one calls over the network.
+    fn callees(&self, id: &WorkloadId) -> BTreeSet<WorkloadId> {
+        let meant = self.records.workloads.get(id).into_iter().flat_map(|r| &r.intent.calls);
+        let sets = self.records.places.get(id).into_iter().flat_map(|p| &p.sets);
+        let placed = sets.flat_map(|set| &set.calls);
+        meant.chain(placed).map(|call| call.workload.clone()).collect()
+    }
+
+    fn refresh_callers(&mut self, id: &WorkloadId, before: BTreeSet<WorkloadId>) {
+        let after = self.callees(id);
+        for gone in before.difference(&after) {
+            if let Some(callers) = self.index.callers.get_mut(gone) {
+                callers.remove(id);
+                if callers.is_empty() {
+                    self.index.callers.remove(gone);
+                }
+            }
+        }
+        for new in after.difference(&before) {
+            self.index.callers.entry(new.clone()).or_default().insert(id.clone());
+        }
+    }
+
+    /// The workloads that call one over the network.
+    pub fn callers(&self, id: &WorkloadId) -> impl Iterator<Item = &WorkloadId> {
+        self.index.callers.get(id).into_iter().flatten()
+    }
+
+    /// The hosts whose specs may be others because of a record's change. Asked before the change and after it.
+    pub fn hosts_touched(&self, key: &Key) -> BTreeSet<HostId> {
+        match key {
+            Key::Host(host) => BTreeSet::from([host.clone()]),
+            Key::Platform(_) => self.records.hosts.keys().cloned().collect(),
+            // Its own, of which routes, subjects and versions of secrets are part; its callers', who are told where it
+            // is; and its callees', who are told what to serve.
+            Key::Workload(id) | Key::Place(id) => {
+                let callees = self.callees(id);
+                let all = self.callers(id).chain(&callees).chain([id]);
+                all.flat_map(|id| self.hosts_of(id)).collect()
+            }
+            Key::Config(_) | Key::SecretRef(_) | Key::NamespacePolicy(_) | Key::Template(_) | Key::Policy(_) => {
+                BTreeSet::new()
+            }
+        }
+    }
+
+    /// The hosts that a workload is placed on.
+    pub fn hosts_of(&self, id: &WorkloadId) -> impl Iterator<Item = HostId> {
+        let sets = self.records.places.get(id).into_iter().flat_map(|place| &place.sets);
+        sets.flat_map(|set| set.hosts.keys().cloned())
     }
 
     fn refresh_short(&mut self, id: &WorkloadId) {
@@ -284,13 +355,10 @@ impl World {
             None => self.records.places.contains_key(id),
             Some(record) => match record.intent.replicas {
                 Replicas::Daemon => true,
-                Replicas::Count(wanted) => {
-                    let placed = self
-                        .records
-                        .places
-                        .get(id)
-                        .map(|p| p.count_of(record.intent.unit_generation));
-                    placed.unwrap_or(0) < wanted
+                Replicas::Count(_) => {
+                    let place = self.records.places.get(id).map(Arc::as_ref);
+                    let placed = place.map(|p| p.count_of(record.intent.unit_generation));
+                    placed.unwrap_or(0) < crate::plan::job::wanted(&record.intent, place)
                 }
             },
         };

@@ -24,8 +24,19 @@ const WORKLOADS: [&str; 3] = ["web", "api", "shop/cart"];
 /// Runs on each host; it has no replacement elsewhere, so draining a host takes it away.
 const DAEMON: &str = "probe";
 
+/// Is embedded in [`CALLER`], or called by it.
+const LIB: &str = "lib";
+const CALLER: &str = "caller";
+
 #[derive(Debug, Clone)]
 enum Step {
+    Lib {
+        image: u8,
+    },
+    Caller {
+        replicas: u32,
+        remote: bool,
+    },
     Apply {
         workload: usize,
         replicas: u32,
@@ -58,6 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..WORKLOADS.len(), 0..9u32, 0..3u8, 0..5u8)
             .prop_map(|(workload, replicas, image, shape)| Step::Apply { workload, replicas, image, shape }),
         1 => (0..3u8).prop_map(|image| Step::Daemon { image }),
+        1 => (0..3u8).prop_map(|image| Step::Lib { image }),
+        1 => (1..3u32, any::<bool>()).prop_map(|(replicas, remote)| Step::Caller { replicas, remote }),
         1 => (0..WORKLOADS.len()).prop_map(Step::Delete),
         1 => (0..3u8, 1..12u64, 1..12u32)
             .prop_map(|(zone, memory, slots)| Step::AddHost { zone, memory_mi: memory * 100, slots }),
@@ -110,6 +123,20 @@ fn carry_out(fleet: &mut TestFleet, step: &Step) -> bool {
         Step::Daemon { image } => {
             let fields = format!("image: hello:v{image}\ndaemon: true");
             fleet.apply(&workload_yaml(DAEMON, &fields)).unwrap();
+        }
+        Step::Lib { image } => {
+            let fields = format!("image: silent-rates:v{image}\ntriggers: []");
+            fleet.apply(&workload_yaml(LIB, &fields)).unwrap();
+        }
+        Step::Caller { replicas, remote } if fleet.world.workloads.contains_key(&id(LIB)) => {
+            let to = if *remote {
+                "workload: lib, via: wrpc"
+            } else {
+                "workload: lib"
+            };
+            let link = format!("links: [{{ from: main, import: \"acme:tax/rates\", to: {{ {to} }} }}]");
+            let fields = format!("image: tax:v1\nreplicas: {replicas}\n{link}");
+            fleet.apply(&workload_yaml(CALLER, &fields)).unwrap();
         }
         Step::Delete(workload) => {
             let object = ObjectRef {
@@ -244,7 +271,7 @@ proptest! {
             fleet.set_phase(UnitPhase::Starting, None, |_, _, phase| phase == UnitPhase::Failed);
             fleet.make_ready(|_, _| true);
         }
-        for name in WORKLOADS.into_iter().chain([DAEMON]) {
+        for name in WORKLOADS.into_iter().chain([DAEMON, LIB, CALLER]) {
             let Some(status) = fleet.status(name) else { continue };
             let no_room = status.waiting.iter().any(|w| matches!(w, WaitingOn::Hosts { .. }));
             prop_assert!(status.state == WorkloadState::Ready || no_room, "{name}: {status:?}");

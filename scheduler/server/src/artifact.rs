@@ -7,7 +7,9 @@ pub mod login;
 pub mod oci;
 pub mod read;
 pub mod serve;
+pub mod task;
 
+use crate::signature::Asked;
 use crate::store::{ArtifactStore, StoreError};
 use bytes::Bytes;
 use heddle_protocol::api::{ApiError, ErrorCode};
@@ -33,6 +35,7 @@ pub struct ArtifactPool {
     oci: oci::Fetcher,
     shared: Arc<Mutex<Shared>>,
     reads: Arc<tokio::sync::Semaphore>,
+    tasks: task::Tasks,
 }
 
 #[derive(Default)]
@@ -53,6 +56,7 @@ impl ArtifactPool {
             oci,
             shared: Arc::default(),
             reads: Arc::new(tokio::sync::Semaphore::new(READS_MAX)),
+            tasks: task::Tasks::default(),
         }
     }
 
@@ -71,14 +75,38 @@ impl ArtifactPool {
             return self.info(&digest).await;
         }
         if let Some(reference) = image.strip_prefix("oci://") {
-            let bytes = self.oci.fetch(reference).await?;
-            return self.put(None, bytes).await;
+            let fetched = self.oci.fetch(reference).await?;
+            return self.put(None, fetched.component).await;
         }
-        Err(ApiError::new(
-            ErrorCode::Artifact,
-            format!("failed to resolve image {image:?}: the scheduler opens no paths"),
-            "apply with the `heddle` CLI, which uploads `file:` images, or use `oci://…` or `sha256:…`",
-        ))
+        Err(no_paths(image))
+    }
+
+    /// Finds out what an image is whose namespace asks for signatures, and that it has them: from its registry now, or
+    /// from what was verified of the same bytes before.
+    pub(crate) async fn resolve_signed(&self, image: &str, asked: &[Asked]) -> Result<ArtifactInfo, ApiError> {
+        let Some(reference) = image.strip_prefix("oci://") else {
+            let info = self.resolve(image).await?;
+            return match asked.iter().find(|asked| !asked.is_met_by(&info.verified_by)) {
+                Some(asked) => Err(asked.unsigned(image, "only images that come from a registry can be verified")),
+                None => Ok(info),
+            };
+        };
+        let fetched = self.oci.fetch(reference).await?;
+        let info = self.put(None, fetched.component).await?;
+        let open: Vec<&Asked> = asked
+            .iter()
+            .filter(|asked| !asked.is_met_by(&info.verified_by))
+            .collect();
+        if open.is_empty() {
+            return Ok(info);
+        }
+        let claims = self.oci.claims(reference, &fetched.manifests).await?;
+        let mut verified_by = BTreeSet::new();
+        for asked in open {
+            let verified = asked.verify(&claims, &fetched.manifests);
+            verified_by.extend(verified.map_err(|why| asked.unsigned(image, &why))?);
+        }
+        Ok(self.lock().note_verified(info, verified_by))
     }
 
     /// Which of some digests the store lacks.
@@ -104,8 +132,8 @@ impl ArtifactPool {
     /// Keeps bytes under their digest, after checking that they are a component.
     pub async fn put(&self, expected: Option<Digest>, bytes: Bytes) -> Result<ArtifactInfo, ApiError> {
         let info = check(expected, bytes.clone()).await?;
-        if self.known(&info.digest.to_string()).is_some() {
-            return Ok(info);
+        if let Some(known) = self.known(&info.digest.to_string()) {
+            return Ok(known);
         }
         let digest = info.digest;
         // Before it is there: collecting may look at the store at any time.
@@ -188,14 +216,14 @@ impl ArtifactPool {
         let mut shared = self.lock();
         shared.asked.insert(info.digest, Instant::now());
         shared.cache(info.digest, bytes);
-        shared.infos.insert(info.digest, info);
+        shared.note_verified(info, BTreeSet::new());
     }
 
     /// Puts back what records say of artifacts, so that a restarted scheduler need not read them again.
     pub fn recall<'a>(&self, infos: impl IntoIterator<Item = &'a ArtifactInfo>) {
         let mut shared = self.lock();
         for info in infos {
-            shared.infos.insert(info.digest, info.clone());
+            shared.note_verified(info.clone(), BTreeSet::new());
         }
     }
 
@@ -206,6 +234,16 @@ impl ArtifactPool {
 }
 
 impl Shared {
+    /// Remembers an artifact, and with which keys it was found to be signed: now, or at any time before.
+    fn note_verified(&mut self, mut info: ArtifactInfo, verified_by: BTreeSet<Digest>) -> ArtifactInfo {
+        info.verified_by.extend(verified_by);
+        if let Some(before) = self.infos.get(&info.digest) {
+            info.verified_by.extend(before.verified_by.iter().copied());
+        }
+        self.infos.insert(info.digest, info.clone());
+        info
+    }
+
     fn cache(&mut self, digest: Digest, bytes: Bytes) {
         let size = bytes.len() as u64;
         if self.cached.insert(digest, bytes).is_none() {
@@ -275,6 +313,14 @@ async fn check(expected: Option<Digest>, bytes: Bytes) -> Result<ArtifactInfo, A
     }
 }
 
+fn no_paths(image: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Artifact,
+        format!("failed to resolve image {image:?}: the scheduler opens no paths"),
+        "apply with the `heddle` CLI, which uploads `file:` images, or use `oci://…` or `sha256:…`",
+    )
+}
+
 fn unavailable(doing: &str, digest: &Digest, error: &StoreError) -> ApiError {
     ApiError::new(
         ErrorCode::Unavailable,
@@ -284,18 +330,4 @@ fn unavailable(doing: &str, digest: &Digest, error: &StoreError) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_asked_for_today_is_not_collected() {
-        let (digest, now) = (Digest::of(b"a"), Instant::now());
-        let mut shared = Shared::default();
-        assert!(!shared.is_asked_for(&digest, now));
-        shared.asked.insert(digest, now);
-        assert!(shared.is_asked_for(&digest, now + Duration::from_secs(3_600)));
-        assert!(!shared.is_asked_for(&digest, now + ASKED_FOR));
-        shared.forget(&digest);
-        assert!(!shared.is_asked_for(&digest, now));
-    }
-}
+mod tests;

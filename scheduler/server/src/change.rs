@@ -17,7 +17,9 @@ use heddle_protocol::key::Key;
 use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
 use heddle_protocol::report::{PlacementChange, WaitingOn};
 use heddle_protocol::time::{Mono, UnixMs};
-use heddle_scheduler_core::{Decision, Dirty, PlanReport, ResolvedDocument, World, apply, plan_only};
+use heddle_scheduler_core::{
+    Decision, Dirty, Known, Needed, PlanReport, ResolvedDocument, Undecided, World, apply, plan_only,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Placement changes in one answer; the plan itself has no limit.
@@ -61,6 +63,10 @@ pub enum Change {
         /// Whether no token is needed: development only.
         at_first_sight: bool,
     },
+    /// Take newer versions of secrets, by the ids of their uses without a version.
+    RenewSecrets(BTreeMap<Digest, String>),
+    /// Keep for which points in time cron triggers are fired, before they are.
+    Fired(Vec<(WorkloadId, u32, UnixMs)>),
     /// Delete these records, if still nothing names them.
     Collect(BTreeSet<Key>),
     /// Write a host's record as it is, so that the head moves: the host's spec changed without a commit (its labels did),
@@ -91,6 +97,22 @@ pub struct Queued {
     pub asker: Asker,
     /// What is asked.
     pub change: Change,
+    /// What was found out for it.
+    pub known: Known,
+    /// How often something was.
+    pub attempts: u32,
+}
+
+impl Queued {
+    /// A change for which nothing was found out yet.
+    pub fn new(asker: Asker, change: Change) -> Self {
+        Self {
+            asker,
+            change,
+            known: Known::default(),
+            attempts: 0,
+        }
+    }
 }
 
 /// A change that was decided.
@@ -120,6 +142,8 @@ pub struct Batch {
     pub decided: Vec<Decided>,
     /// The changes that are not.
     pub refused: Vec<Refused>,
+    /// The changes for which something must be found out first: nothing of them is in this batch.
+    pub undecided: Vec<(Queued, Needed)>,
     /// What the plan in it could not do.
     pub report: PlanReport,
 }
@@ -132,16 +156,21 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     let mut batch = Batch::default();
     let mut scratch = world.clone();
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
-    for Queued { asker, change } in queue {
-        match decide_one(&scratch, change, now, at) {
+    for queued in queue {
+        match decide_one(&scratch, &queued.change, &queued.known, now, at) {
             Ok((writes, draft)) => {
+                let asker = queued.asker;
                 if let Err(error) = take(&mut scratch, &mut batch.writes, &mut dirty, writes) {
                     batch.refused.push(Refused { asker, error });
                     continue;
                 }
                 drafts.push((asker, draft));
             }
-            Err(error) => batch.refused.push(Refused { asker, error }),
+            Err(Undecided::Needs(needed)) => batch.undecided.push((queued, needed)),
+            Err(Undecided::Refused(error)) => {
+                let asker = queued.asker;
+                batch.refused.push(Refused { asker, error });
+            }
         }
     }
     let (plan, report) = plan_only(&scratch, now, &dirty);
@@ -163,23 +192,22 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     batch
 }
 
+/// What an apply would do.
+#[derive(Debug)]
+pub enum Preview {
+    /// The answer.
+    Answer(Result<serde_json::Value, ApiError>),
+    /// Something must be found out first.
+    Needs(Queued, Needed),
+}
+
 /// What an apply would do: the same decision, and nothing is kept of it.
-///
-/// # Errors
-/// Whatever the apply would be refused for.
-pub fn preview(
-    world: &World,
-    documents: Vec<ResolvedDocument>,
-    dirty: Dirty,
-    now: Mono,
-    at: UnixMs,
-) -> Result<serde_json::Value, ApiError> {
-    let queued = Queued {
-        asker: Asker::Nobody,
-        change: Change::Apply { documents, at: None },
-    };
+pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixMs) -> Preview {
     let mut batch = decide(world, vec![queued], dirty, now, at);
-    match (batch.decided.pop(), batch.refused.pop()) {
+    if let Some((queued, needed)) = batch.undecided.pop() {
+        return Preview::Needs(queued, needed);
+    }
+    Preview::Answer(match (batch.decided.pop(), batch.refused.pop()) {
         (Some(mut decided), _) => {
             decided.answer["commit"] = world.head.n.into();
             Ok(decided.answer)
@@ -190,7 +218,7 @@ pub fn preview(
             "failed to plan: nothing was decided",
             "report this",
         )),
-    }
+    })
 }
 
 /// What a client is told, before the plan is known.
@@ -247,29 +275,42 @@ fn with_plan(
     fit::applied(applied)
 }
 
-fn decide_one(world: &World, change: Change, now: Mono, at: UnixMs) -> Result<(Vec<apply::Write>, Draft), ApiError> {
+fn decide_one(
+    world: &World,
+    change: &Change,
+    known: &Known,
+    now: Mono,
+    at: UnixMs,
+) -> Result<(Vec<apply::Write>, Draft), Undecided> {
     let applied = |decision: Decision| (decision.writes, Draft::Applied(decision.applied));
-    match change {
-        Change::Apply { at: Some(wanted), .. } if wanted != world.head.n => Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!(
-                "failed to apply at commit {wanted}: the newest commit is {}",
-                world.head.n
-            ),
-            "look at `heddle plan` again, then apply at its commit",
-        )),
-        Change::Apply { documents, .. } => apply::decide_apply(world, &documents, at).map(applied),
-        Change::Delete(delete) => apply::decide_delete(world, &delete.objects, delete.ignore_missing, at).map(applied),
-        Change::Undo(undo) => apply::decide_undo(world, &undo, at).map(applied),
-        Change::SetHost(set) => apply::decide_set_host(world, &set, at).map(applied),
-        Change::ForgetHost(forget) => apply::decide_forget(world, &forget, now, at).map(applied),
+    Ok(match change {
+        Change::Apply { at: Some(wanted), .. } if *wanted != world.head.n => {
+            return Err(Undecided::Refused(ApiError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "failed to apply at commit {wanted}: the newest commit is {}",
+                    world.head.n
+                ),
+                "look at `heddle plan` again, then apply at its commit",
+            )));
+        }
+        Change::Apply { documents, .. } => applied(apply::decide_apply(world, documents, known, at)?),
+        Change::Undo(undo) => applied(apply::decide_undo(world, undo, known, at)?),
+        Change::Delete(delete) => applied(apply::decide_delete(world, &delete.objects, delete.ignore_missing, at)?),
+        Change::RenewSecrets(newest) => applied(apply::renew_secrets(world, newest, known, at)?),
+        Change::SetHost(set) => applied(apply::decide_set_host(world, set, at)?),
+        Change::ForgetHost(forget) => applied(apply::decide_forget(world, forget, now, at)?),
         Change::MakeToken {
             token,
             valid_ms,
             realm_keys,
         } => {
-            let decision = apply::decide_token(world, &token, valid_ms, at)?;
-            Ok((decision.writes, Draft::Token(JoinToken { token, realm_keys })))
+            let decision = apply::decide_token(world, token, *valid_ms, at)?;
+            let token = JoinToken {
+                token: token.clone(),
+                realm_keys: realm_keys.clone(),
+            };
+            (decision.writes, Draft::Token(token))
         }
         Change::Admit {
             hello,
@@ -277,31 +318,30 @@ fn decide_one(world: &World, change: Change, now: Mono, at: UnixMs) -> Result<(V
             at_first_sight,
         } => {
             let joining = apply::Joining {
-                hello: &hello,
-                public_key: &public_key,
-                trust_on_first_use: at_first_sight,
+                hello,
+                public_key,
+                trust_on_first_use: *at_first_sight,
             };
-            Ok((apply::decide_join(world, &joining, at)?.writes, Draft::Nothing))
+            (apply::decide_join(world, &joining, at)?.writes, Draft::Nothing)
         }
         Change::Renew(host) => {
-            let record = world
-                .hosts
-                .get(&host)
-                .and_then(|record| serde_json::to_vec(record).ok());
+            let record = world.hosts.get(host).and_then(|record| serde_json::to_vec(record).ok());
             let write = record.map(|value| apply::Write {
-                key: Key::Host(host),
+                key: Key::Host(host.clone()),
                 value: Some(value),
             });
-            Ok((write.into_iter().collect(), Draft::Nothing))
+            (write.into_iter().collect(), Draft::Nothing)
+        }
+        Change::Fired(points) => {
+            let writes = heddle_scheduler_core::cron::note_fired(world, points);
+            (writes.unwrap_or_default(), Draft::Nothing)
         }
         Change::Collect(keys) => {
             let unnamed = apply::collect_garbage(world, at).into_iter();
-            Ok((
-                unnamed.filter(|write| keys.contains(&write.key)).collect(),
-                Draft::Nothing,
-            ))
+            let due = unnamed.filter(|write| keys.contains(&write.key));
+            (due.collect(), Draft::Nothing)
         }
-    }
+    })
 }
 
 fn take(
@@ -386,6 +426,11 @@ fn before(world: &World, key: &Key) -> Option<Digest> {
         Key::Workload(id) => world.workloads.get(id).and_then(|r| Digest::of_json(r).ok()),
         Key::Platform(name) => world.platforms.get(name).and_then(|r| Digest::of_json(r).ok()),
         Key::Config(id) => world.configs.get(id).and_then(|r| Digest::of_json(r).ok()),
+        Key::SecretRef(id) => world.secret_refs.get(id).and_then(|r| Digest::of_json(r).ok()),
+        Key::NamespacePolicy(id) => {
+            let record = world.namespace_policies.get(id);
+            record.and_then(|r| Digest::of_json(r).ok())
+        }
         Key::Place(id) => world.places.get(id).and_then(|r| Digest::of_json(r).ok()),
         Key::Template(digest) => world.templates.contains_key(digest).then_some(*digest),
         Key::Host(id) => world.hosts.get(id).and_then(|r| Digest::of_json(r).ok()),
@@ -434,6 +479,8 @@ pub fn store_writes(batch: &Batch) -> Vec<Write> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use heddle_protocol::artifact::ArtifactInfo;
+    use heddle_protocol::host_spec::Wasi;
     use heddle_protocol::manifest;
     use heddle_scheduler_core::LivenessOptions;
     use std::sync::Arc;
@@ -446,10 +493,7 @@ mod tests {
             artifacts: Arc::default(),
         };
         let documents = documents.into_iter().map(resolved).collect();
-        Queued {
-            asker: Asker::Nobody,
-            change: Change::Apply { documents, at },
-        }
+        Queued::new(Asker::Nobody, Change::Apply { documents, at })
     }
 
     fn decide_these(world: &World, queue: Vec<Queued>) -> Batch {
@@ -497,5 +541,102 @@ mod tests {
         let batch = decide_these(&world, vec![apply("a", Some(7)), apply("b", Some(0))]);
         assert_eq!(batch.refused[0].error.code, ErrorCode::Conflict);
         assert_eq!((batch.refused.len(), batch.decided.len()), (1, 1));
+    }
+
+    /// A workload of two components, one of which calls the other.
+    fn apply_linked() -> Queued {
+        let text = r#"{apiVersion: heddle.dev/v1, kind: Workload, metadata: {name: cart, namespace: shop}, spec: {
+            components: [{name: api, image: "oci://r.example/api:1"}, {name: tax, image: "oci://r.example/tax:1"}],
+            links: [{from: api, import: "acme:tax/rates", to: {component: tax}}]}}"#;
+        let info = |name: &str, imports: &[&str], exports: &[&str]| ArtifactInfo {
+            digest: Digest::of(name.as_bytes()),
+            bytes: 100,
+            imports: imports.iter().map(|i| (*i).to_owned()).collect(),
+            exports: exports.iter().map(|e| (*e).to_owned()).collect(),
+            wasi: Wasi::P2,
+            verified_by: BTreeSet::new(),
+        };
+        let rates = "acme:tax/rates@1.0.0";
+        let artifacts = Arc::new(BTreeMap::from([
+            (
+                "oci://r.example/api:1".to_owned(),
+                info("api", &[rates], &["shop:api/front@1.0.0"]),
+            ),
+            ("oci://r.example/tax:1".to_owned(), info("tax", &[], &[rates])),
+        ]));
+        let resolved = |document| ResolvedDocument {
+            document,
+            artifacts: Arc::clone(&artifacts),
+        };
+        let documents = manifest::load(text.as_bytes(), "test")
+            .unwrap()
+            .into_iter()
+            .map(resolved)
+            .collect();
+        Queued::new(Asker::Nobody, Change::Apply { documents, at: None })
+    }
+
+    #[test]
+    fn a_change_that_needs_something_is_put_aside_and_decided_once_that_is_known() {
+        let world = World::new(LivenessOptions::default());
+        let mut batch = decide_these(&world, vec![apply_linked(), apply("a", None)]);
+        assert_eq!(
+            (batch.undecided.len(), batch.refused.len(), batch.decided.len()),
+            (1, 0, 1)
+        );
+        assert!(
+            batch.writes.keys().all(|key| matches!(key, Key::Config(_))),
+            "nothing of it is in the batch"
+        );
+        let (mut queued, needed) = batch.undecided.pop().unwrap();
+        assert_eq!((needed.tasks.len(), needed.secrets.len()), (1, 0));
+        let composed = ArtifactInfo {
+            digest: Digest::of(b"whole"),
+            bytes: 300,
+            imports: BTreeSet::new(),
+            exports: BTreeSet::from(["shop:api/front@1.0.0".to_owned()]),
+            wasi: Wasi::P2,
+            verified_by: BTreeSet::new(),
+        };
+        queued
+            .known
+            .tasks
+            .insert(needed.tasks[0].digest().unwrap(), Ok(composed));
+        // A plan says what an apply would do, and asks for nothing that is known.
+        let again = Queued {
+            known: queued.known.clone(),
+            ..apply_linked()
+        };
+        let planned = preview(&world, again, Dirty::none(), Mono(0), UnixMs(0));
+        assert!(matches!(planned, Preview::Answer(Ok(_))), "{planned:?}");
+        let batch = decide_these(&world, vec![queued]);
+        assert_eq!(
+            (batch.undecided.len(), batch.refused.len(), batch.decided.len()),
+            (0, 0, 1)
+        );
+        let templates = batch.writes.iter().filter(|(key, _)| matches!(key, Key::Template(_)));
+        let written: Vec<String> = templates
+            .map(|(_, value)| String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned())
+            .collect();
+        assert!(
+            written
+                .iter()
+                .any(|template| template.contains(&Digest::of(b"whole").to_string())),
+            "{written:?}"
+        );
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_refuse_the_change_with_the_reason() {
+        let world = World::new(LivenessOptions::default());
+        let (mut queued, needed) = decide_these(&world, vec![apply_linked()]).undecided.pop().unwrap();
+        let why = "the types differ".to_owned();
+        queued
+            .known
+            .tasks
+            .insert(needed.tasks[0].digest().unwrap(), Err(why.clone()));
+        let batch = decide_these(&world, vec![queued]);
+        let error = serde_json::to_string(&batch.refused[0].error).unwrap();
+        assert!(error.contains(&why), "{error}");
     }
 }

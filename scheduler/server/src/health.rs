@@ -77,6 +77,8 @@ metrics! {
     pushes_total: "counter",
     /// Pushes that no host accepted: not answered, or refused.
     pushes_failed_total: "counter",
+    /// Worker processes started to compile components.
+    compiles_total: "counter",
     /// Clients that wait for a workload.
     waiters: "gauge",
 }

@@ -6,11 +6,13 @@
 use crate::artifact::login::Logins;
 use crate::artifact::oci::Fetcher;
 use crate::artifact::{self, ArtifactPool};
+use crate::compile::CompilePool;
 use crate::options::SchedulerOptions;
 use crate::requests::RequestMemory;
+use crate::secret::SecretPool;
 use crate::store::{
-    ArtifactStore, CommitKind, CommitOutcome, Image, Preflight, PreflightOptions, Store, StoreError, StoreOptions,
-    preflight,
+    ArtifactStore, CodeStore, CommitKind, CommitOutcome, Image, Preflight, PreflightOptions, Store, StoreError,
+    StoreOptions, preflight,
 };
 use anyhow::Context as _;
 use heddle_protocol::defaults::REQUEST_ID_TTL_MS;
@@ -33,6 +35,10 @@ pub struct Started {
     pub store: Store,
     /// The artifacts.
     pub pool: ArtifactPool,
+    /// Their native code.
+    pub compile: CompilePool,
+    /// The secrets.
+    pub secrets: SecretPool,
     /// The realm key.
     pub key: Arc<SigningKey>,
     /// The state, verified.
@@ -51,6 +57,7 @@ pub async fn start(options: &SchedulerOptions) -> anyhow::Result<Started> {
     let link = connect::connect(&options.connect)
         .await
         .context("is nats-server running? `heddle up` starts a fleet with one of its own")?;
+    let secrets = SecretPool::start(options, &link.client).await?;
     let preflight_options = PreflightOptions {
         monitors: options.nats_monitor.iter().cloned().collect(),
         replicas: options.replicas,
@@ -71,11 +78,15 @@ pub async fn start(options: &SchedulerOptions) -> anyhow::Result<Started> {
     let world = world_of(&image, liveness(options)).context("failed to read the loaded state")?;
     pool.recall(world.workloads.values().flat_map(|w| w.artifacts.values()));
     let requests = load_requests(&store).await?;
-    serve_artifacts(options, pool.clone()).await?;
+    let code = CodeStore::open(link.client.clone(), &store_options).await?;
+    let compile = CompilePool::open(options.compile.clone(), pool.clone(), code, Arc::clone(&key)).await?;
+    serve_artifacts(options, pool.clone(), compile.clone()).await?;
     Ok(Started {
         link,
         store,
         pool,
+        compile,
+        secrets,
         key,
         world,
         requests,
@@ -167,13 +178,13 @@ async fn load_requests(store: &Store) -> anyhow::Result<RequestMemory> {
 }
 
 /// Serves artifacts on a connection of their own, for as long as the process lives.
-async fn serve_artifacts(options: &SchedulerOptions, pool: ArtifactPool) -> anyhow::Result<()> {
+async fn serve_artifacts(options: &SchedulerOptions, pool: ArtifactPool, compile: CompilePool) -> anyhow::Result<()> {
     let mut connect = options.connect.clone();
     connect.name = format!("{}-artifacts", connect.name);
     let link = connect::connect(&connect).await?;
     let realm = options.realm.clone();
     tokio::spawn(async move {
-        if let Err(e) = artifact::serve::serve_artifacts(link.client, realm, pool).await {
+        if let Err(e) = artifact::serve::serve_artifacts(link.client, realm, pool, compile).await {
             tracing::error!(error = %e, "artifacts are no longer served; restart the scheduler");
         }
     });

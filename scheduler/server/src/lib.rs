@@ -5,7 +5,9 @@
 
 pub mod artifact;
 mod change;
+pub mod compile;
 mod events;
+mod find_out;
 pub mod health;
 mod lead;
 pub mod options;
@@ -13,7 +15,9 @@ mod outbox;
 mod push;
 mod requests;
 mod run;
+pub mod secret;
 mod serve;
+mod signature;
 pub mod store;
 
 pub use options::SchedulerOptions;

@@ -1,5 +1,6 @@
 //! Everything that a scheduler is told when it starts. The CLI fills this in; nothing else reads flags.
 
+use crate::compile::CompileOptions;
 use heddle_protocol::defaults;
 use heddle_protocol::id::Realm;
 use heddle_wire::connect::ConnectOptions;
@@ -39,6 +40,16 @@ pub struct SchedulerOptions {
     pub registry_plain_http: Vec<String>,
     /// Silence after which a host counts as lost, in milliseconds.
     pub host_lost_after_ms: u64,
+    /// How components are compiled for the fleet.
+    pub compile: CompileOptions,
+    /// A file that names the backends of secrets.
+    pub secrets_config: Option<PathBuf>,
+    /// How often backends are asked for newer versions of secrets, in milliseconds.
+    pub secrets_poll_ms: u64,
+    /// A file with the seed of the account that signs the NATS credentials of workloads.
+    pub workload_signing_key: Option<PathBuf>,
+    /// The account's public key, where that seed is one of its signing keys.
+    pub workload_account: Option<String>,
 }
 
 impl SchedulerOptions {
@@ -60,6 +71,11 @@ impl SchedulerOptions {
             registry_config: None,
             registry_plain_http: Vec::new(),
             host_lost_after_ms: defaults::HOST_LOST_AFTER_MS,
+            compile: CompileOptions::default(),
+            secrets_config: None,
+            secrets_poll_ms: defaults::SECRET_POLL_MS,
+            workload_signing_key: None,
+            workload_account: None,
         }
     }
 }

@@ -3,12 +3,13 @@
 //! What each host should hold is derived from the world; what it does hold is in its heartbeats. The difference is all
 //! that decides here. Lost, repeated and reordered pushes need no special case.
 
+use crate::secret::{Need, Recipient, Sealing, SecretPool, needs_of};
 use anyhow::Context as _;
 use bytes::Bytes;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Accepted, SpecAnswer, SpecRefusal};
-use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
+use heddle_protocol::host_spec::{HostSpec, HostSpecBody, SealedSecret, SecretUse};
 use heddle_protocol::id::{BootId, HostId, Realm, Version};
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{HostVerb, Subject};
@@ -19,6 +20,10 @@ use std::time::Duration;
 
 /// How long one push waits for its answer. An agent answers before it does any work.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long one push waits for the secrets that it is to carry. What comes later goes with the next one.
+const SECRETS_WITHIN: Duration = Duration::from_secs(2);
+/// The same after a push that waited in vain: what else the host is to run must not wait for a slow backend each time.
+const SECRETS_AGAIN_WITHIN: Duration = Duration::from_millis(100);
 /// Pause before a push that failed is repeated, in milliseconds, doubled each time up to the maximum.
 const RETRY_MS: u64 = 100;
 /// The longest such pause, in milliseconds.
@@ -42,6 +47,21 @@ struct Wanted {
     in_flight: Option<Digest>,
     retry_at: Mono,
     failures: u32,
+    /// The secrets that the body names.
+    needs: BTreeMap<Digest, Need>,
+    /// What the host was sent of them.
+    sent: Option<Sent>,
+    /// Whether some of them could not be had in time for the last push.
+    lacking: bool,
+}
+
+/// The secrets that one start of a host's agent was sent with one body, in which versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sent {
+    boot_id: BootId,
+    body: Digest,
+    versions: BTreeMap<Digest, String>,
+    complete: bool,
 }
 
 /// One push that is due.
@@ -49,8 +69,30 @@ struct Wanted {
 pub struct Push {
     /// The host.
     pub host: HostId,
-    /// The spec.
+    /// The spec, without its secrets.
     pub spec: HostSpec,
+    /// The secrets that it is to carry.
+    pub needs: BTreeMap<Digest, Need>,
+    /// How long it waits for them.
+    pub secrets_within: Duration,
+    /// The public key that this start of the agent opens secrets with.
+    pub seal_key: String,
+    /// Where the host has all of this but some secrets, those that it has: it is only pushed to if there are more.
+    pub has: Option<BTreeMap<Digest, String>>,
+}
+
+impl Push {
+    /// The last push that a forgotten host gets: nothing to run, and nothing secret.
+    pub fn farewell(host: HostId, spec: HostSpec) -> Self {
+        Self {
+            host,
+            spec,
+            needs: BTreeMap::new(),
+            secrets_within: Duration::ZERO,
+            seal_key: String::new(),
+            has: None,
+        }
+    }
 }
 
 /// What came of a push.
@@ -62,6 +104,10 @@ pub struct Pushed {
     pub boot_id: BootId,
     /// Its answer, or why there is none.
     pub answer: Result<SpecAnswer, String>,
+    /// The secrets that it carried, and those that it could not.
+    pub secrets: Sealing,
+    /// Whether nothing was sent, because there is no secret yet that the host does not have.
+    pub held_back: bool,
 }
 
 impl Pusher {
@@ -71,6 +117,7 @@ impl Pusher {
         match self.hosts.get_mut(host) {
             Some(wanted) if wanted.digest == digest => {}
             Some(wanted) => {
+                wanted.needs = needs_of(&body);
                 wanted.body = body;
                 wanted.digest = digest;
                 wanted.version = head;
@@ -79,6 +126,9 @@ impl Pusher {
             }
             None => {
                 let fresh = Wanted {
+                    needs: needs_of(&body),
+                    sent: None,
+                    lacking: false,
                     body,
                     digest,
                     version: head,
@@ -135,21 +185,21 @@ impl Pusher {
     }
 
     /// The push that a host needs now, if it needs one. The caller knows that the host lives.
-    pub fn due(
-        &mut self,
-        realm: &Realm,
-        host: &HostId,
-        boot_id: &BootId,
-        accepted: Option<Accepted>,
-        now: Mono,
-    ) -> Option<Push> {
-        if !self.has_room() || !self.is_behind(host, accepted) {
+    pub fn due(&mut self, realm: &Realm, to: &Recipient, accepted: Option<Accepted>, now: Mono) -> Option<Push> {
+        let (host, boot_id) = (&to.host, &to.boot_id);
+        let is_behind = self.is_behind(host, accepted);
+        if !self.has_room() || !(is_behind || self.lacks_secrets(host, boot_id)) {
             return None;
         }
         let wanted = self.hosts.get_mut(host)?;
         if wanted.in_flight.is_some() || now < wanted.retry_at {
             return None;
         }
+        let sent = wanted
+            .sent
+            .as_ref()
+            .filter(|sent| !is_behind && sent.is_of(boot_id, wanted.digest));
+        let has = sent.map(|sent| sent.versions.clone());
         wanted.in_flight = Some(wanted.digest);
         self.in_flight += 1;
         let spec = HostSpec {
@@ -159,11 +209,35 @@ impl Pusher {
             version: wanted.version,
             body_digest: wanted.digest,
             body: wanted.body.clone(),
+            secrets: BTreeMap::new(),
         };
         Some(Push {
             host: host.clone(),
             spec,
+            needs: wanted.needs.clone(),
+            secrets_within: match wanted.lacking {
+                true => SECRETS_AGAIN_WITHIN,
+                false => SECRETS_WITHIN,
+            },
+            seal_key: to.seal_key.clone(),
+            has,
         })
+    }
+
+    /// Whether this start of a host's agent was not sent all secrets of what it should hold. One that a scheduler before
+    /// this one pushed to is sent them once more: what it was sent is not known.
+    fn lacks_secrets(&self, host: &HostId, boot_id: &BootId) -> bool {
+        self.hosts.get(host).is_some_and(|wanted| {
+            let has_all = |sent: &Sent| sent.complete && sent.is_of(boot_id, wanted.digest);
+            !wanted.needs.is_empty() && !wanted.sent.as_ref().is_some_and(has_all)
+        })
+    }
+
+    /// The secrets that what hosts should hold names.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretUse> {
+        self.hosts
+            .values()
+            .flat_map(|wanted| wanted.needs.values().map(|need| &need.secret))
     }
 
     /// Hosts whose last push failed: they are due again after a pause.
@@ -183,11 +257,23 @@ impl Pusher {
         if sent.is_some() {
             self.in_flight -= 1;
         }
+        wanted.lacking = !pushed.secrets.missing.is_empty();
         // An agent that accepts something else than it was sent would otherwise be pushed to without a pause.
         if let Ok(SpecAnswer::Accepted(accepted)) = &pushed.answer
             && sent.is_none_or(|digest| digest == accepted.digest)
         {
-            wanted.failures = 0;
+            let complete = pushed.secrets.missing.is_empty();
+            wanted.sent = Some(Sent::of(pushed, accepted.digest, complete));
+            if complete {
+                wanted.failures = 0;
+                return false;
+            }
+            // Not the host's fault, and its units that need nothing of it go on; but it is looked at again.
+            wanted.pause(now, jitter);
+            return false;
+        }
+        if pushed.held_back {
+            wanted.pause(now, jitter);
             return false;
         }
         if let Ok(SpecAnswer::Refused {
@@ -201,18 +287,82 @@ impl Pusher {
                 wanted.version = head;
             }
         }
-        let pause = (RETRY_MS << wanted.failures.min(6)).min(RETRY_MS_MAX);
-        wanted.failures = wanted.failures.saturating_add(1);
-        wanted.retry_at = now.plus((pause as f64 * (0.5 + jitter / 2.0)) as u64);
+        wanted.pause(now, jitter);
         true
     }
 }
 
-/// Signs a spec and hands it to its host.
-pub async fn push(client: async_nats::Client, key: std::sync::Arc<SigningKey>, push: Push) -> Pushed {
-    let (host, boot_id) = (push.host.clone(), push.spec.boot_id.clone());
-    let answer = deliver(&client, &key, push).await.map_err(|e| format!("{e:#}"));
-    Pushed { host, boot_id, answer }
+impl Wanted {
+    fn pause(&mut self, now: Mono, jitter: f64) {
+        let pause = (RETRY_MS << self.failures.min(6)).min(RETRY_MS_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = now.plus((pause as f64 * (0.5 + jitter / 2.0)) as u64);
+    }
+}
+
+impl Sent {
+    fn of(pushed: &Pushed, body: Digest, complete: bool) -> Self {
+        Self {
+            boot_id: pushed.boot_id.clone(),
+            body,
+            versions: versions(&pushed.secrets.sealed),
+            complete,
+        }
+    }
+
+    fn is_of(&self, boot_id: &BootId, body: Digest) -> bool {
+        self.boot_id == *boot_id && self.body == body
+    }
+}
+
+fn versions(sealed: &BTreeMap<Digest, SealedSecret>) -> BTreeMap<Digest, String> {
+    sealed
+        .iter()
+        .map(|(id, sealed)| (*id, sealed.version.clone()))
+        .collect()
+}
+
+/// Adds what secrets can be had, signs a spec and hands it to its host.
+pub async fn push(
+    client: async_nats::Client,
+    key: std::sync::Arc<SigningKey>,
+    secrets: SecretPool,
+    push: Push,
+) -> Pushed {
+    let deliver = async |push| deliver(&client, &key, push).await.map_err(|e| format!("{e:#}"));
+    carry(&secrets, push, deliver).await
+}
+
+pub(crate) async fn carry(
+    pool: &SecretPool,
+    mut push: Push,
+    deliver: impl AsyncFnOnce(Push) -> Result<SpecAnswer, String>,
+) -> Pushed {
+    let to = Recipient {
+        host: push.host.clone(),
+        boot_id: push.spec.boot_id.clone(),
+        seal_key: std::mem::take(&mut push.seal_key),
+    };
+    let secrets = match push.needs.is_empty() {
+        true => Sealing::default(),
+        false => pool.seal_for(&to, &push.needs, push.secrets_within).await,
+    };
+    let held_back =
+        push.has.as_ref().is_some_and(|has| *has == versions(&secrets.sealed)) && !secrets.missing.is_empty();
+    let answer = match held_back {
+        true => Err("some of its secrets cannot be had yet".to_owned()),
+        false => {
+            push.spec.secrets = secrets.sealed.clone();
+            deliver(push).await
+        }
+    };
+    Pushed {
+        host: to.host,
+        boot_id: to.boot_id,
+        answer,
+        secrets,
+        held_back,
+    }
 }
 
 async fn deliver(client: &async_nats::Client, key: &SigningKey, push: Push) -> anyhow::Result<SpecAnswer> {
@@ -231,6 +381,14 @@ mod tests {
         HostId::parse("h").unwrap()
     }
 
+    fn recipient() -> Recipient {
+        Recipient {
+            host: host(),
+            boot_id: BootId::new("b"),
+            seal_key: String::new(),
+        }
+    }
+
     fn body(count: u32) -> HostSpecBody {
         let unit = heddle_protocol::host_spec::Unit {
             workload: "w".parse().unwrap(),
@@ -247,7 +405,7 @@ mod tests {
     fn due(pusher: &mut Pusher, accepted: Option<Accepted>, now: u64) -> Option<Version> {
         let realm = Realm::parse("r").unwrap();
         pusher
-            .due(&realm, &host(), &BootId::new("b"), accepted, Mono(now))
+            .due(&realm, &recipient(), accepted, Mono(now))
             .map(|p| p.spec.version)
     }
 
@@ -257,6 +415,8 @@ mod tests {
                 host: host(),
                 boot_id: BootId::new("b"),
                 answer,
+                secrets: Sealing::default(),
+                held_back: false,
             },
             head,
             Mono(now),
@@ -311,6 +471,8 @@ mod tests {
                 reason: SpecRefusal::Older("1.7".into()),
                 accepted: Some(held),
             }),
+            secrets: Sealing::default(),
+            held_back: false,
         };
         assert!(pusher.note(&refused, head, Mono(0), 1.0));
         assert!(pusher.needs_newer_head(&refused, head));

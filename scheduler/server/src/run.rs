@@ -4,18 +4,23 @@
 //! anything but the next fact: commits, pushes, fetches and log requests run beside it and come back as facts.
 
 mod commit;
+mod fire;
 mod intake;
 mod keep;
+mod secrets;
 
 use crate::artifact::ArtifactPool;
 use crate::change::{Change, Queued};
+use crate::compile::CompilePool;
 use crate::events::EventLog;
+use crate::find_out::Finder;
 use crate::health::{self, Metrics};
 use crate::lead::{self, Started};
 use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
 use crate::push::{self, Pushed, Pusher};
 use crate::requests::RequestMemory;
+use crate::secret::{Recipient, SecretPool};
 use crate::serve::Ask;
 use crate::serve::wait::Waiters;
 use crate::store::{Preflight, Store};
@@ -30,7 +35,7 @@ use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject;
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::authorize::Access;
-use heddle_scheduler_core::{Dirty, Fact, Noted, ResolvedDocument, World};
+use heddle_scheduler_core::{Dirty, Fact, Known, Noted, ResolvedDocument, World};
 use heddle_wire::chunk::Receiver;
 use heddle_wire::connect::{Link, LinkState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +61,9 @@ pub(crate) struct Scheduler {
     link: Link,
     store: Store,
     pool: ArtifactPool,
+    compile: CompilePool,
+    finder: Finder,
+    secrets: SecretPool,
     key: Arc<SigningKey>,
     preflight: Preflight,
     access: Access,
@@ -90,6 +98,8 @@ pub(crate) struct Scheduler {
     /// What was learned since the last commit, for its audit record.
     facts: Vec<String>,
     keep: keep::Keep,
+    firing: fire::Firing,
+    follow: secrets::Follow,
 }
 
 /// Documents with what their images are, and the commit that they must be applied at.
@@ -99,6 +109,17 @@ pub(crate) type Resolved = Result<(Vec<ResolvedDocument>, Option<u64>), ApiError
 pub(crate) enum Done {
     /// A manifest was read and its images resolved.
     Resolved { ask: Box<Ask>, documents: Resolved },
+    /// What a change waits for was found out, or cannot be now.
+    FoundOut {
+        queued: Box<Queued>,
+        known: Result<Known, ApiError>,
+    },
+    /// A host was told what is due, or could not be.
+    Fired(fire::Fired),
+    /// Backends were asked for the newest versions of secrets.
+    SecretsLookedAt {
+        newest: BTreeMap<heddle_protocol::digest::Digest, String>,
+    },
     /// A commit ended, one way or the other.
     Committed(commit::CommitEnd),
     /// A push ended.
@@ -187,6 +208,8 @@ impl Scheduler {
             link,
             store,
             pool,
+            compile,
+            secrets,
             key,
             world,
             requests,
@@ -201,6 +224,10 @@ impl Scheduler {
             options,
             link,
             store,
+            compile: compile.clone(),
+            finder: Finder::new(pool.clone(), compile.clone(), Arc::new(secrets.clone())),
+            follow: secrets::Follow::default(),
+            secrets,
             pool,
             key,
             preflight,
@@ -223,6 +250,7 @@ impl Scheduler {
             changed: false,
             facts: Vec::new(),
             keep: keep::Keep::new(),
+            firing: fire::Firing::default(),
         }
     }
 
@@ -290,8 +318,11 @@ impl Scheduler {
     fn take_done(&mut self, done: Done) -> anyhow::Result<()> {
         match done {
             Done::Resolved { ask, documents } => self.take_resolved(ask, documents),
+            Done::FoundOut { queued, known } => self.take_found_out(*queued, known),
+            Done::SecretsLookedAt { newest } => self.take_newest_secrets(newest),
             Done::Committed(end) => self.take_commit_end(end)?,
             Done::Pushed(pushed) => self.take_pushed(&pushed),
+            Done::Fired(fired) => self.take_fired(fired),
             Done::Answered { ask, answer } => self.answer(&ask, answer),
             Done::Reported { host, report } => self.take_report(host, report),
             Done::BackedUp { ask, image } => self.take_backup(&ask, image),
@@ -317,12 +348,15 @@ impl Scheduler {
         self.follow(noted);
         self.behind.extend(self.pusher.waiting());
         self.keep_house();
+        self.fire_due();
+        self.look_at_secrets();
         self.measure();
     }
 
     fn take_pushed(&mut self, pushed: &Pushed) {
         let now = self.now();
         let jitter = rand::random::<f64>();
+        self.note_missing_secrets(pushed);
         if self.pusher.note(pushed, self.world.head, now, jitter) {
             Metrics::add(&self.metrics.pushes_failed_total, 1);
             tracing::debug!(host = %pushed.host, answer = ?pushed.answer, "a push was not accepted");
@@ -401,19 +435,28 @@ impl Scheduler {
             let Some(boot_id) = observed.boot_id.clone() else {
                 continue;
             };
-            if observed.hello.is_none() || now.since(observed.last_heard) > self.options.host_lost_after_ms {
+            let Some(hello) = &observed.hello else { continue };
+            if now.since(observed.last_heard) > self.options.host_lost_after_ms {
                 continue;
             }
-            let Some(due) = self
-                .pusher
-                .due(&self.options.realm, &host, &boot_id, observed.accepted, now)
-            else {
+            // A key is only good for the start that named it.
+            let seal_key = match hello.boot_id == boot_id {
+                true => hello.seal_key.clone(),
+                false => String::new(),
+            };
+            let to = Recipient {
+                host,
+                boot_id,
+                seal_key,
+            };
+            let Some(due) = self.pusher.due(&self.options.realm, &to, observed.accepted, now) else {
                 continue;
             };
             Metrics::add(&self.metrics.pushes_total, 1);
             let (client, key, done) = (self.link.client.clone(), Arc::clone(&self.key), self.done.clone());
+            let secrets = self.secrets.clone();
             tokio::spawn(async move {
-                let pushed = push::push(client, key, due).await;
+                let pushed = push::push(client, key, secrets, due).await;
                 // The loop is gone only when the process ends.
                 let _ = done.send(Done::Pushed(pushed)).await;
             });
@@ -437,10 +480,12 @@ impl Scheduler {
             version,
             body_digest,
             body,
+            secrets: BTreeMap::new(),
         };
-        let (client, key, host) = (self.link.client.clone(), Arc::clone(&self.key), host.clone());
+        let (client, key, secrets) = (self.link.client.clone(), Arc::clone(&self.key), self.secrets.clone());
+        let farewell = push::Push::farewell(host.clone(), spec);
         tokio::spawn(async move {
-            let pushed = push::push(client, key, push::Push { host, spec }).await;
+            let pushed = push::push(client, key, secrets, farewell).await;
             tracing::info!(host = %pushed.host, answer = ?pushed.answer, "a forgotten host was told to stop everything");
         });
     }
@@ -459,9 +504,11 @@ impl Scheduler {
         for host in hosts {
             if !self.world.hosts.contains_key(host) {
                 self.pusher.forget(host);
+                self.forget_secrets_of(host);
                 continue;
             }
-            let body = heddle_scheduler_core::host_spec(&self.world, host);
+            let mut body = heddle_scheduler_core::host_spec(&self.world, host);
+            self.secrets.add_credentials(&self.world, &mut body);
             match self.pusher.want(host, body, self.world.head) {
                 Ok(()) => {
                     self.behind.insert(host.clone());
@@ -469,6 +516,7 @@ impl Scheduler {
                 Err(e) => tracing::error!(%host, error = %e, "a spec could not be written"),
             }
         }
+        self.secrets.keep_credentials(self.pusher.secrets());
     }
 
     fn queue(&mut self, queued: Queued) -> Result<(), Box<(Queued, ApiError)>> {
@@ -503,6 +551,7 @@ impl Scheduler {
         Metrics::set(&metrics.workloads, self.world.workloads.len() as u64);
         Metrics::set(&metrics.hosts, self.world.hosts.len() as u64);
         Metrics::set(&metrics.hosts_ready, self.hosts_ready());
+        Metrics::set(&metrics.compiles_total, self.compile.workers_started());
         Metrics::set(&metrics.waiters, self.waiters.len() as u64);
     }
 
@@ -532,9 +581,6 @@ pub(crate) fn wall_clock() -> UnixMs {
 impl Change {
     /// A change that nobody waits for.
     fn unasked(self) -> Queued {
-        Queued {
-            asker: crate::change::Asker::Nobody,
-            change: self,
-        }
+        Queued::new(crate::change::Asker::Nobody, self)
     }
 }

@@ -12,6 +12,7 @@
 mod artifact_store;
 mod batch;
 mod chain;
+mod code_store;
 mod commit;
 mod content;
 mod digest;
@@ -31,6 +32,7 @@ mod stage;
 
 pub use artifact_store::{ArtifactInfo, ArtifactReader, ArtifactStore};
 pub use chain::Store;
+pub use code_store::CodeStore;
 pub use digest::SetDigest;
 pub use error::{Cause, StoreError};
 pub use feed::{Feed, FeedEvent};

@@ -35,7 +35,7 @@ pub struct Joining<'a> {
 /// `forbidden`: another key than the host's, or no valid token.
 pub fn decide_join(world: &World, joining: &Joining<'_>, at: UnixMs) -> Result<Decision, ApiError> {
     let host = &joining.hello.host;
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::plain(world, at);
     if let Some(record) = world.hosts.get(host) {
         if record.public_key != joining.public_key {
             let next = "use the key that the host joined with, or `heddle hosts forget` it and let it join again";
@@ -46,7 +46,7 @@ pub fn decide_join(world: &World, joining: &Joining<'_>, at: UnixMs) -> Result<D
             ));
         }
         changes.tell(0, "Host", host, Generation(0), Change::Unchanged);
-        return changes.finish();
+        return changes.finish_plain();
     }
     let token = joining.hello.join_token.as_deref().map(join_token_policy);
     let valid = token
@@ -76,7 +76,7 @@ pub fn decide_join(world: &World, joining: &Joining<'_>, at: UnixMs) -> Result<D
     };
     changes.write(Key::Host(host.clone()), &record)?;
     changes.tell(0, "Host", host, Generation(0), Change::Created);
-    changes.finish()
+    changes.finish_plain()
 }
 
 fn refused(host: &HostId, why: &str, next: &str) -> ApiError {
@@ -93,7 +93,7 @@ fn refused(host: &HostId, why: &str, next: &str) -> ApiError {
 /// If there is no such host.
 pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decision, ApiError> {
     let record = world.hosts.get(&set.host).ok_or_else(|| not_found(world, &set.host))?;
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::plain(world, at);
     let change = if record.admin == set.admin {
         Change::Unchanged
     } else {
@@ -107,7 +107,7 @@ pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decis
         changes.write(Key::Host(set.host.clone()), &record)?;
     }
     changes.tell(0, "Host", &set.host, Generation(0), change);
-    changes.finish()
+    changes.finish_plain()
 }
 
 /// Decides what forgetting a host changes.
@@ -125,10 +125,10 @@ pub fn decide_forget(world: &World, forget: &ForgetHost, now: Mono, at: UnixMs) 
         let next = format!("`heddle hosts drain {host}` and stop its agent first, or add `--force`");
         return Err(ApiError::new(ErrorCode::Conflict, message, next));
     }
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::plain(world, at);
     changes.delete(Key::Host(host.clone()))?;
     changes.tell(0, "Host", host, Generation(0), Change::Deleted);
-    changes.finish()
+    changes.finish_plain()
 }
 
 /// Decides what a new join token changes. The token's text is chance, and so comes in; only its digest is kept.
@@ -144,13 +144,13 @@ pub fn decide_token(world: &World, token: &str, valid_ms: u64, at: UnixMs) -> Re
             "make it valid for a shorter time",
         ));
     }
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::plain(world, at);
     let record = JoinTokenRecord {
         made_at: at,
         valid_until: UnixMs(at.0.saturating_add(valid_ms)),
     };
     changes.write(Key::Policy(join_token_policy(token)), &record)?;
-    changes.finish()
+    changes.finish_plain()
 }
 
 fn not_found(world: &World, host: &HostId) -> ApiError {

@@ -2,13 +2,14 @@
 
 use super::changes::{Changes, bad_name};
 use super::nearest::{list, nearest};
-use super::{Decision, platform, route, workload};
+use super::{Decision, Known, Undecided, platform, route, workload};
 use crate::world::World;
 use heddle_protocol::api::apply::Change;
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::id::{ConfigId, ObjectId, PlatformName, WorkloadId};
 use heddle_protocol::key::Key;
+use heddle_protocol::record::WorkloadRecord;
 use heddle_protocol::time::UnixMs;
 use std::collections::BTreeSet;
 
@@ -23,11 +24,12 @@ pub fn decide_delete(
     ignore_missing: bool,
     at: UnixMs,
 ) -> Result<Decision, ApiError> {
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::plain(world, at);
     // Users go first, so that a config or platform can be deleted together with them.
     let mut ordered: Vec<(usize, &ObjectRef)> = objects.iter().enumerate().collect();
     ordered.sort_by_key(|(_, object)| object.kind != ObjectKind::Workload);
     let mut seen = BTreeSet::new();
+    let mut workloads = Vec::new();
     for (order, object) in ordered {
         if !seen.insert(object) {
             continue;
@@ -35,14 +37,28 @@ pub fn decide_delete(
         let deleted = match object.kind {
             ObjectKind::Workload => {
                 let id = WorkloadId::parse(&object.name).map_err(bad_name)?;
+                workloads.push(id.clone());
                 let record = changes.next.workloads.get(&id).map(|r| r.generation);
                 record.map(|generation| (id.to_string(), generation, Key::Workload(id)))
             }
             ObjectKind::Config => {
                 let id = ConfigId::parse(&object.name).map_err(bad_name)?;
-                refuse_used_config(&changes.next, &id)?;
+                refuse_used(&changes.next, "Config", &id, |record| record.configs.contains(&id))?;
                 let record = changes.next.configs.get(&id).map(|r| r.generation);
                 record.map(|generation| (id.to_string(), generation, Key::Config(id)))
+            }
+            ObjectKind::SecretRef => {
+                let id = ObjectId::parse(&object.name).map_err(bad_name)?;
+                refuse_used(&changes.next, "SecretRef", &id, |record| {
+                    record.secret_refs.contains(&id)
+                })?;
+                let record = changes.next.secret_refs.get(&id).map(|r| r.generation);
+                record.map(|generation| (id.to_string(), generation, Key::SecretRef(id)))
+            }
+            ObjectKind::Policy => {
+                let id = ObjectId::parse(&object.name).map_err(bad_name)?;
+                let record = changes.next.namespace_policies.get(&id).map(|r| r.generation);
+                record.map(|generation| (id.to_string(), generation, Key::NamespacePolicy(id)))
             }
             ObjectKind::Platform => {
                 let name = PlatformName::parse(&object.name).map_err(bad_name)?;
@@ -70,18 +86,28 @@ pub fn decide_delete(
             None => return Err(not_found(world, object)),
         }
     }
-    changes.finish()
+    // Once all that go are gone.
+    for id in workloads {
+        refuse_linked(&changes.next, &id)?;
+    }
+    changes.finish_plain()
 }
 
-fn refuse_used_config(world: &World, id: &ConfigId) -> Result<(), ApiError> {
-    let users = world.workloads.iter().filter(|(_, record)| record.configs.contains(id));
+/// Refuses to delete what workloads use.
+fn refuse_used(
+    world: &World,
+    kind: &str,
+    id: &ObjectId,
+    uses: impl Fn(&WorkloadRecord) -> bool,
+) -> Result<(), ApiError> {
+    let users = world.workloads.iter().filter(|(_, record)| uses(record));
     let users: Vec<&WorkloadId> = users.map(|(user, _)| user).collect();
     if users.is_empty() {
         return Ok(());
     }
     let s = if users.len() == 1 { "" } else { "s" };
     let message = format!(
-        "failed to delete Config {id}: it is used by workload{s} {}",
+        "failed to delete {kind} {id}: it is used by workload{s} {}",
         list(users)
     );
     Err(ApiError::new(
@@ -89,6 +115,25 @@ fn refuse_used_config(world: &World, id: &ConfigId) -> Result<(), ApiError> {
         message,
         "delete or change its users first",
     ))
+}
+
+/// Refuses to delete a workload that others embed or call. Those of them that are deleted too are gone already.
+fn refuse_linked(world: &World, id: &WorkloadId) -> Result<(), ApiError> {
+    let of = |uses: &dyn Fn(&WorkloadRecord) -> bool| -> Vec<WorkloadId> {
+        let users = world.workloads.iter().filter(|(_, record)| uses(record));
+        users.map(|(user, _)| user.clone()).collect()
+    };
+    let embedding = of(&|record| record.embeds.contains_key(id));
+    let calling = of(&|record| record.intent.calls.iter().any(|call| call.workload == *id));
+    let how = match (embedding.as_slice(), calling.as_slice()) {
+        ([], []) => return Ok(()),
+        (some, []) => format!("it is embedded in {}", list(some)),
+        ([], some) => format!("it is called by {}", list(some)),
+        (a, b) => format!("it is embedded in {} and called by {}", list(a), list(b)),
+    };
+    let message = format!("failed to delete Workload {id}: {how}");
+    let next = "delete those too, or change their links first";
+    Err(ApiError::new(ErrorCode::Conflict, message, next))
 }
 
 fn not_found(world: &World, object: &ObjectRef) -> ApiError {
@@ -103,6 +148,8 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
     let known: Vec<String> = match object.kind {
         ObjectKind::Workload => within(world.workloads.keys().collect()),
         ObjectKind::Config => within(world.configs.keys().collect()),
+        ObjectKind::SecretRef => within(world.secret_refs.keys().collect()),
+        ObjectKind::Policy => within(world.namespace_policies.keys().collect()),
         ObjectKind::Platform => world.platforms.keys().map(ToString::to_string).collect(),
     };
     let kind = object.kind.as_str();
@@ -110,7 +157,7 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
     let next = match nearest(name, known.iter().map(String::as_str)) {
         Some(meant) if object.kind != ObjectKind::Platform => format!("did you mean {namespace}/{meant}?"),
         Some(meant) => format!("did you mean {meant}?"),
-        None => format!("`heddle get {}s -A` lists what there is", kind.to_lowercase()),
+        None => format!("`heddle get {} -A` lists what there is", object.kind.plural()),
     };
     ApiError::new(ErrorCode::NotFound, message, next)
 }
@@ -120,14 +167,14 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
 ///
 /// # Errors
 /// If the workload or the generation is not there, or the fleet no longer has what it needs.
-pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, ApiError> {
+pub fn decide_undo(world: &World, undo: &Undo, known: &Known, at: UnixMs) -> Result<Decision, Undecided> {
     let id = &undo.workload;
     let Some(record) = world.workloads.get(id) else {
         let object = ObjectRef {
             kind: ObjectKind::Workload,
             name: id.to_string(),
         };
-        return Err(not_found(world, &object));
+        return Err(not_found(world, &object).into());
     };
     let kept: Vec<String> = record.history.iter().map(|past| past.generation.to_string()).collect();
     let past = match undo.to {
@@ -143,15 +190,13 @@ pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, A
             record.generation,
             list(kept)
         );
-        return Err(ApiError::new(
-            ErrorCode::NotFound,
-            message,
-            "apply the manifest that you want",
-        ));
+        return Err(ApiError::new(ErrorCode::NotFound, message, "apply the manifest that you want").into());
     };
-    let mut changes = Changes::new(world, at);
+    let mut changes = Changes::new(world, known, at);
+    changes.workloads_taken.insert(id.clone());
     if let Some(resolved) = workload::resolve_stored(&mut changes, id, &past.manifest, &past.artifacts)? {
         workload::put(&mut changes, 0, id, resolved)?;
+        workload::renew_users(&mut changes, 1)?;
         if let Some((mine, owner)) = route::taken_routes(&changes, id).into_iter().next() {
             let message = format!(
                 "failed to take {id} back: route {} is owned by workload {owner} now",
@@ -161,7 +206,8 @@ pub fn decide_undo(world: &World, undo: &Undo, at: UnixMs) -> Result<Decision, A
                 ErrorCode::Conflict,
                 message,
                 "delete that one, or apply another manifest",
-            ));
+            )
+            .into());
         }
     }
     changes.finish()

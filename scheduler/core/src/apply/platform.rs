@@ -2,11 +2,14 @@
 
 use super::changes::{Changes, bad_name};
 use super::nearest::list;
+use super::offer::offer_of;
+use super::secret::{Secrets, unversioned};
 use super::{CAPABILITY_IN_USE, CAPABILITY_KIND, PLATFORM_CLASH};
 use crate::desired::{always_offered, selects, union};
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::Change;
-use heddle_protocol::host_spec::CapabilityOffer;
+use heddle_protocol::digest::Digest;
+use heddle_protocol::host_spec::{CapabilityOffer, Compile, SecretUse};
 use heddle_protocol::id::{CapabilityName, Generation, PlatformName};
 use heddle_protocol::manifest::{self, Document, FieldPath, Platform, Selector, rule};
 use heddle_protocol::record::{LabelRule, PlatformRecord, Requirement};
@@ -15,7 +18,7 @@ use std::mem::discriminant;
 
 /// Takes a platform into the change.
 pub(super) fn take(
-    changes: &mut Changes,
+    changes: &mut Changes<'_>,
     order: usize,
     document: &Document,
     platform: &Platform,
@@ -32,9 +35,8 @@ pub(super) fn take(
     if change == Change::Unchanged {
         return Ok(());
     }
-    let Some(offers) = offers_in(changes, document, platform)? else {
-        return Ok(());
-    };
+    let offers = offers_in(platform)?;
+    let secrets = secrets_in(changes, document, platform, before.as_deref());
     let Some(hosts) = requirements(changes, document, &FieldPath::spec().key("hosts"), &platform.spec.hosts) else {
         return Ok(());
     };
@@ -44,6 +46,11 @@ pub(super) fn take(
         hosts,
         offers,
         applied_at: changes.at,
+        secrets,
+        compile: platform.spec.engines.compile.map(|compile| match compile {
+            manifest::Compile::Local => Compile::Local,
+            manifest::Compile::Precompiled => Compile::Precompiled,
+        }),
     };
     let no_offers = BTreeMap::new();
     let offers_before = before.as_ref().map_or(&no_offers, |b| &b.offers);
@@ -61,53 +68,113 @@ pub(super) fn take(
     Ok(())
 }
 
-/// What the platform lends; none if it holds something that this release does not lend.
-fn offers_in(
-    changes: &mut Changes,
-    document: &Document,
-    platform: &Platform,
-) -> Result<Option<BTreeMap<CapabilityName, CapabilityOffer>>, ApiError> {
+/// What the platform lends. A capability of no kind or of several was refused when the manifest was checked.
+fn offers_in(platform: &Platform) -> Result<BTreeMap<CapabilityName, CapabilityOffer>, ApiError> {
     let mut offers = BTreeMap::new();
-    let mut whole = true;
     for (text, capability) in &platform.spec.capabilities {
         let name = CapabilityName::parse(text).map_err(bad_name)?;
-        match offer_of(capability) {
-            Some(offer) => drop(offers.insert(name, offer)),
-            None => {
-                let path = FieldPath::spec().key("capabilities").entry(text);
-                let message = format!("capability {name} is of a kind that this release does not lend");
-                changes
-                    .problems
-                    .push(document.problem(&path, rule::NOT_YET_SUPPORTED, message));
-                whole = false;
-            }
+        if let Some(offer) = offer_of(capability) {
+            offers.insert(name, offer);
         }
     }
-    Ok(whole.then_some(offers))
+    Ok(offers)
 }
 
-fn offer_of(capability: &manifest::Capability) -> Option<CapabilityOffer> {
-    if let Some(http) = &capability.http {
-        return Some(CapabilityOffer::Http {
-            listen: http.listen.clone(),
-            max_connections: http.max_connections,
-        });
+/// The secrets that its capabilities need, each in the newest version or the one that is named.
+fn secrets_in(
+    changes: &mut Changes<'_>,
+    document: &Document,
+    platform: &Platform,
+    before: Option<&PlatformRecord>,
+) -> BTreeMap<CapabilityName, BTreeMap<String, SecretUse>> {
+    let mut all = BTreeMap::new();
+    let mut secrets = Secrets::of_platform(before);
+    for (text, capability) in &platform.spec.capabilities {
+        let Ok(name) = CapabilityName::parse(text) else {
+            continue;
+        };
+        let mut uses = BTreeMap::new();
+        for (key, source) in &capability.secrets {
+            match secrets.take(changes, None, None, source) {
+                Ok(Some(secret)) => drop(uses.insert(key.clone(), secret)),
+                Ok(None) => {}
+                Err(fault) => {
+                    let path = FieldPath::spec()
+                        .key("capabilities")
+                        .entry(text)
+                        .key("secrets")
+                        .entry(key);
+                    changes
+                        .problems
+                        .push(document.problem(&path, fault.rule, fault.message));
+                }
+            }
+        }
+        if !uses.is_empty() {
+            all.insert(name, uses);
+        }
     }
-    if let Some(keyvalue) = &capability.keyvalue {
-        return keyvalue.memory.as_ref().map(|_| CapabilityOffer::KeyvalueMemory {
-            shared: keyvalue.shared,
-        });
+    let label = document.label();
+    changes
+        .notes
+        .extend(secrets.notes.iter().map(|note| format!("{label}: {note}")));
+    all
+}
+
+/// Takes newer versions of the secrets that a platform's capabilities need: those that name none.
+pub(super) fn renew_secrets(
+    changes: &mut Changes<'_>,
+    order: usize,
+    name: &PlatformName,
+    newest: &BTreeMap<Digest, String>,
+) -> Result<(), ApiError> {
+    let Some(before) = changes.next.platforms.get(name).cloned() else {
+        return Ok(());
+    };
+    let mut record = before.as_ref().clone();
+    for secret in followed_mut(&mut record) {
+        if let Some(version) = newest.get(&unversioned(secret).id()) {
+            secret.version = Some(version.clone());
+        }
     }
-    match (&capability.config, &capability.logging) {
-        (Some(_), _) => Some(CapabilityOffer::Config {}),
-        (_, Some(_)) => Some(CapabilityOffer::Logging {}),
-        (None, None) => None,
+    if record.secrets == before.secrets {
+        return Ok(());
     }
+    record.generation = before.generation.next();
+    record.applied_at = changes.at;
+    changes.tell(order, "Platform", name, record.generation, Change::Updated);
+    changes.put_platform(name, record)
+}
+
+/// The secrets of a platform that name no version in its manifest.
+fn followed_mut(record: &mut PlatformRecord) -> impl Iterator<Item = &mut SecretUse> {
+    let manifest = record.manifest.clone();
+    let uses = record.secrets.iter_mut().flat_map(|(capability, uses)| {
+        let each = uses.iter_mut();
+        each.map(move |(key, secret)| (capability, key, secret))
+            .collect::<Vec<_>>()
+    });
+    uses.filter(move |(capability, key, _)| names_no_version(&manifest, capability, key))
+        .map(|(_, _, secret)| secret)
+}
+
+/// The secrets of a platform that name no version in its manifest, as backends are to be asked for them.
+pub(super) fn followed(record: &PlatformRecord) -> impl Iterator<Item = SecretUse> {
+    let uses = record
+        .secrets
+        .iter()
+        .flat_map(|(capability, uses)| uses.iter().map(move |(k, s)| (capability, k, s)));
+    uses.filter(|(capability, key, _)| names_no_version(&record.manifest, capability, key))
+        .map(|(_, _, secret)| unversioned(secret))
+}
+
+fn names_no_version(manifest: &serde_json::Value, capability: &CapabilityName, key: &str) -> bool {
+    manifest["spec"]["capabilities"][capability.as_str()]["secrets"][key]["version"].is_null()
 }
 
 /// A selector as rules for labels; none if it holds a condition that this release does not keep.
 pub(super) fn requirements(
-    changes: &mut Changes,
+    changes: &mut Changes<'_>,
     document: &Document,
     path: &FieldPath,
     selector: &Selector,
@@ -138,7 +205,7 @@ pub(super) fn requirements(
 }
 
 /// A name means the same kind of capability on every platform, so that a workload may be placed on any of them.
-fn check_kinds(changes: &mut Changes, document: &Document, name: &PlatformName, record: &PlatformRecord) {
+fn check_kinds(changes: &mut Changes<'_>, document: &Document, name: &PlatformName, record: &PlatformRecord) {
     let always = always_offered();
     for (capability, offer) in &record.offers {
         let others = changes.next.platforms.iter().filter(|(other, _)| *other != name);
@@ -155,15 +222,30 @@ fn check_kinds(changes: &mut Changes, document: &Document, name: &PlatformName, 
 
 fn is_same_kind(a: &CapabilityOffer, b: &CapabilityOffer) -> bool {
     match (a, b) {
-        // Whether data is shared decides what a workload sees, so it may not depend on the host.
-        (CapabilityOffer::KeyvalueMemory { shared: a }, CapabilityOffer::KeyvalueMemory { shared: b }) => a == b,
-        (a, b) => discriminant(a) == discriminant(b),
+        // What is called is part of the template, whatever the host.
+        (CapabilityOffer::Wrpc { .. }, CapabilityOffer::Wrpc { .. }) => a == b,
+        // What a kind of somebody's own is, its feature and interfaces say.
+        (
+            CapabilityOffer::Custom {
+                feature: a_feature,
+                interfaces: a_interfaces,
+                ..
+            },
+            CapabilityOffer::Custom {
+                feature: b_feature,
+                interfaces: b_interfaces,
+                ..
+            },
+        ) => a_feature == b_feature && a_interfaces == b_interfaces && a.is_scoped() == b.is_scoped(),
+        // Whether data is shared decides what a workload sees, so it may not depend on the host. Where the data is may:
+        // the backends of one kind differ from host to host, but not the kind.
+        (a, b) => discriminant(a) == discriminant(b) && a.is_scoped() == b.is_scoped(),
     }
 }
 
 /// Two platforms may not give one name or address to one host: neither to one that is known, nor, as far as their
 /// selectors tell, to one that may join.
-fn check_clashes(changes: &mut Changes, document: &Document, name: &PlatformName, record: &PlatformRecord) {
+fn check_clashes(changes: &mut Changes<'_>, document: &Document, name: &PlatformName, record: &PlatformRecord) {
     let mut problems = Vec::new();
     for (other_name, other) in changes.next.platforms.iter().filter(|(other, _)| *other != name) {
         let both = union([(other_name, other.as_ref()), (name, record)].into_iter());
@@ -193,7 +275,7 @@ fn check_clashes(changes: &mut Changes, document: &Document, name: &PlatformName
 }
 
 /// What workloads use stays lent somewhere.
-fn check_unused(changes: &mut Changes, document: &Document, capability: &CapabilityName) {
+fn check_unused(changes: &mut Changes<'_>, document: &Document, capability: &CapabilityName) {
     if let Some(message) = used_and_no_longer_lent(changes, capability) {
         let path = FieldPath::spec().key("capabilities");
         changes
@@ -203,7 +285,7 @@ fn check_unused(changes: &mut Changes, document: &Document, capability: &Capabil
 }
 
 /// Who uses a capability that no platform lends any more, as a sentence.
-pub(super) fn used_and_no_longer_lent(changes: &Changes, capability: &CapabilityName) -> Option<String> {
+pub(super) fn used_and_no_longer_lent(changes: &Changes<'_>, capability: &CapabilityName) -> Option<String> {
     if changes.catalog().contains_key(capability) {
         return None;
     }

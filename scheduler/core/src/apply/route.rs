@@ -1,31 +1,23 @@
 //! HTTP triggers: which component serves which route, and that every route has one owner (D19).
 
 use super::changes::Changes;
+use super::entry::Outside;
 use super::nearest::{list, nearest};
-use super::{
-    CAPABILITY_NOT_HTTP, CAPABILITY_UNKNOWN, HANDLER_AMBIGUOUS, HANDLER_MISSING, ROUTE_TAKEN, ResolvedDocument,
-};
-use heddle_protocol::artifact::ArtifactInfo;
+use super::{CAPABILITY_NOT_HTTP, CAPABILITY_UNKNOWN, ROUTE_TAKEN, ResolvedDocument};
 use heddle_protocol::host_spec::CapabilityOffer;
-use heddle_protocol::id::{CapabilityName, ComponentName, WorkloadId};
-use heddle_protocol::manifest::{self, Document, FieldPath, Object, Problem, Workload};
+use heddle_protocol::id::{CapabilityName, WorkloadId};
+use heddle_protocol::manifest::{self, Document, FieldPath, Object, Problem};
 use heddle_protocol::record::HttpTrigger;
 use std::collections::BTreeMap;
 
 /// The HTTP triggers of a workload, resolved.
-pub(super) fn triggers(
-    document: &Document,
-    workload: &Workload,
-    artifacts: &BTreeMap<ComponentName, ArtifactInfo>,
-    catalog: &BTreeMap<CapabilityName, CapabilityOffer>,
-    problems: &mut Vec<Problem>,
-) -> Vec<HttpTrigger> {
+pub(super) fn triggers(outside: &Outside<'_>, problems: &mut Vec<Problem>) -> Vec<HttpTrigger> {
     let mut triggers = Vec::new();
-    for (index, trigger) in workload.spec.triggers.iter().enumerate() {
+    for (index, trigger) in outside.workload.spec.triggers.iter().enumerate() {
         let Some(http) = &trigger.http else { continue };
         let path = FieldPath::spec().key("triggers").index(index).key("http");
-        let capability = listener(document, http, catalog, &path, problems);
-        let component = handler(document, http, artifacts, &path, problems);
+        let capability = listener(outside.document, http, outside.catalog, &path, problems);
+        let component = outside.http_handler(&path, http, problems);
         if let (Some(capability), Some(component)) = (capability, component) {
             triggers.push(HttpTrigger {
                 capability,
@@ -80,56 +72,6 @@ fn listener(
         None => problem,
     });
     None
-}
-
-fn handler(
-    document: &Document,
-    http: &manifest::HttpTrigger,
-    artifacts: &BTreeMap<ComponentName, ArtifactInfo>,
-    path: &FieldPath,
-    problems: &mut Vec<Problem>,
-) -> Option<ComponentName> {
-    let handlers: Vec<&ComponentName> = artifacts
-        .iter()
-        .filter(|(_, info)| info.serves_http())
-        .map(|(name, _)| name)
-        .collect();
-    match (&http.component, handlers.as_slice()) {
-        (Some(named), _) => {
-            let found = handlers
-                .iter()
-                .find(|name| name.as_str() == named)
-                .map(|name| (*name).clone());
-            if found.is_none() {
-                let message = format!(
-                    "component {named} exports no HTTP handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3); \
-                     components that do: {}",
-                    list(&handlers)
-                );
-                let problem = document.problem(&path.key("component"), HANDLER_MISSING, message);
-                problems.push(match handlers.as_slice() {
-                    [only] => problem.suggest(only.as_str()),
-                    _ => problem,
-                });
-            }
-            found
-        }
-        (None, [only]) => Some((*only).clone()),
-        (None, []) => {
-            let message =
-                "no component exports an HTTP handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3)";
-            problems.push(document.problem(path, HANDLER_MISSING, message));
-            None
-        }
-        (None, several) => {
-            let message = format!(
-                "components {} export an HTTP handler: name one as `component`",
-                list(several)
-            );
-            problems.push(document.problem(path, HANDLER_AMBIGUOUS, message));
-            None
-        }
-    }
 }
 
 /// Whether two triggers would answer the same request on the same prefix.

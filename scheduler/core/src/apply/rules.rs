@@ -31,5 +31,37 @@ pub const CONFIG_UNKNOWN: &str = "config-unknown";
 /// An image that was not resolved.
 pub const IMAGE_UNRESOLVED: &str = "image-unresolved";
 
+/// A link to a workload that is not there.
+pub const WORKLOAD_UNKNOWN: &str = "workload-unknown";
+/// A link to a component or workload that does not export what is imported.
+pub const EXPORT_MISSING: &str = "export-missing";
+/// A link or trigger for which several components would do, so that it must be said which.
+pub const EXPORT_AMBIGUOUS: &str = "export-ambiguous";
+/// A call over the network to a component that is only a part of others.
+pub const CALLEE_NOT_AN_ENTRY: &str = "callee-not-an-entry";
+/// A call over the network whose functions or values do not fit.
+pub const CALL_UNFIT: &str = "call-unfit";
+/// Components that cannot be made one.
+pub const COMPOSE_FAILED: &str = "compose-failed";
+/// Too many components in one, or embedded too deep.
+pub const COMPOSE_TOO_LARGE: &str = "compose-too-large";
+/// Workloads that embed each other in a circle.
+pub const EMBED_CYCLE: &str = "embed-cycle";
+/// A messaging trigger on a capability that is no messaging.
+pub const CAPABILITY_NOT_MESSAGING: &str = "capability-not-messaging";
+/// A subject that the messaging capability does not give to workloads.
+pub const SUBJECT_NOT_ALLOWED: &str = "subject-not-allowed";
+/// A SecretRef that does not exist.
+pub const SECRET_UNKNOWN: &str = "secret-unknown";
+/// An image that is not signed as a Policy of its namespace asks.
+pub const IMAGE_UNSIGNED: &str = "image-unsigned";
+/// A secret that its backend does not give.
+pub const SECRET_REFUSED: &str = "secret-refused";
+/// A secret whose backend cannot be asked.
+pub const SECRET_UNREACHABLE: &str = "secret-unreachable";
+
 /// The rules that say that an object is in another's way, rather than that the manifest is wrong.
 pub const CONFLICTS: &[&str] = &[CAPABILITY_IN_USE, CAPABILITY_KIND, PLATFORM_CLASH, ROUTE_TAKEN];
+
+/// The rules that say that something outside cannot be asked now, rather than that the manifest is wrong.
+pub const UNAVAILABLE: &[&str] = &[SECRET_UNREACHABLE];

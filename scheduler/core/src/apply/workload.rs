@@ -1,40 +1,72 @@
-//! Taking a workload: its images, imports, configs and triggers resolved into one template and one intent.
+//! Taking a workload: its images, imports, configs, secrets and triggers resolved into one template and one intent.
 
-use super::bind::Binder;
 use super::changes::{Changes, bad_name, internal, object_id, template_digest};
-use super::nearest::{list, nearest};
-use super::{CONCURRENCY_UNSUPPORTED, CONFIG_UNKNOWN, IMAGE_UNRESOLVED, ResolvedDocument, platform, route};
+use super::embed::{embedded_needs, note_embedded, requirements};
+use super::entry::{Artifacts, Outside, Triggers, entries};
+use super::group::{Stated, group};
+use super::{CONCURRENCY_UNSUPPORTED, IMAGE_UNRESOLVED, ResolvedDocument, compose, route, signature};
 use crate::workload_status::units_of;
 use crate::world::World;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::Change;
 use heddle_protocol::artifact::ArtifactInfo;
 use heddle_protocol::defaults::GENERATIONS_KEPT;
+use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{Feature, Instances, Limits, Template, TemplateComponent, Wasi};
-use heddle_protocol::id::{CapabilityName, ComponentName, ConfigId, Generation, ObjectName, WorkloadId};
-use heddle_protocol::manifest::{Component, Document, FieldPath, Object, Scale, Workload, rule};
-use heddle_protocol::record::{Intent, PastGeneration, Replicas, Spread, WorkloadRecord};
+use heddle_protocol::id::{ComponentName, ConfigId, Generation, ObjectId, WorkloadId};
+use heddle_protocol::manifest::{Document, FieldPath, Object, Scale, Workload};
+use heddle_protocol::record::{
+    HttpTrigger, Intent, JobIntent, PastGeneration, Replicas, Requirement, Spread, WorkloadRecord,
+};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A workload with nothing left to look up.
 pub(super) struct Resolved {
-    pub(super) manifest: serde_json::Value,
-    pub(super) artifacts: BTreeMap<ComponentName, ArtifactInfo>,
-    pub(super) template: Template,
-    pub(super) intent: Intent,
-    pub(super) configs: BTreeSet<ConfigId>,
+    manifest: serde_json::Value,
+    artifacts: Artifacts,
+    template: Template,
+    intent: Intent,
+    configs: BTreeSet<ConfigId>,
+    secret_refs: BTreeSet<ObjectId>,
+    embeds: BTreeMap<WorkloadId, Generation>,
+    secret_versions: BTreeMap<Digest, String>,
 }
 
-/// Takes a workload's document into the change.
-pub(super) fn take(
-    changes: &mut Changes,
-    order: usize,
+/// States all workloads of a change, so that they may be linked to each other, and takes them: those that are embedded
+/// before those that embed them.
+pub(super) fn take_all(changes: &mut Changes<'_>, documents: &[ResolvedDocument]) -> Result<(), ApiError> {
+    let mut stated = BTreeMap::new();
+    for (index, resolved) in documents.iter().enumerate() {
+        if let Object::Workload(workload) = &resolved.document.object {
+            let id = object_id(&workload.metadata.namespace, &workload.metadata.name).map_err(bad_name)?;
+            changes.workloads_taken.insert(id.clone());
+            if let Some(artifacts) = artifacts_of(changes, resolved, workload)? {
+                let workload = Workload::clone(workload);
+                let each = Arc::new(Stated { workload, artifacts });
+                changes.state(id.clone(), each.clone());
+                stated.insert(id, (index, each));
+            }
+        }
+    }
+    for id in super::order::embedded_first(stated.iter().map(|(id, (_, stated))| (id, stated.as_ref()))) {
+        let Some((index, each)) = stated.get(&id) else { continue };
+        let Some(resolved) = documents.get(*index) else {
+            continue;
+        };
+        if let Some(resolved) = resolve(changes, &id, &resolved.document, each)? {
+            put(changes, *index, &id, resolved)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the images of a workload are; none if one is not known, which is then noted.
+fn artifacts_of(
+    changes: &mut Changes<'_>,
     resolved: &ResolvedDocument,
     workload: &Workload,
-) -> Result<(), ApiError> {
-    let id = object_id(&workload.metadata.namespace, &workload.metadata.name).map_err(bad_name)?;
-    let document = &resolved.document;
-    changes.workloads_taken.insert(id.clone());
+) -> Result<Option<Artifacts>, ApiError> {
     let mut artifacts = BTreeMap::new();
     for (index, component) in workload.spec.components.iter().enumerate() {
         let name = ComponentName::parse(&component.name).map_err(bad_name)?;
@@ -46,38 +78,75 @@ pub(super) fn take(
                     "image {} is not known: upload it, or name one that can be fetched",
                     component.image
                 );
-                changes
-                    .problems
-                    .push(document.problem(&path, IMAGE_UNRESOLVED, message));
+                let problem = resolved.document.problem(&path, IMAGE_UNRESOLVED, message);
+                changes.problems.push(problem);
             }
         }
     }
-    if artifacts.len() < workload.spec.components.len() {
-        return Ok(());
-    }
-    match resolve(changes, &id, document, workload, artifacts)? {
-        Some(resolved) => put(changes, order, &id, resolved),
-        None => Ok(()),
-    }
+    Ok((artifacts.len() == workload.spec.components.len()).then_some(artifacts))
 }
 
 /// Makes new generations of the workloads that use something that changed, if that changes what they run.
-pub(super) fn renew_users(changes: &mut Changes, order: usize) -> Result<(), ApiError> {
-    if changes.configs_changed.is_empty() && changes.offers_changed.is_empty() {
-        return Ok(());
-    }
+pub(super) fn renew_users(changes: &mut Changes<'_>, order: usize) -> Result<(), ApiError> {
     let uses = |record: &WorkloadRecord| {
         !record.configs.is_disjoint(&changes.configs_changed)
+            || !record.secret_refs.is_disjoint(&changes.secret_refs_changed)
             || !record.intent.capabilities.is_disjoint(&changes.offers_changed)
+            || record
+                .secret_versions
+                .keys()
+                .any(|id| changes.secrets_renewed.contains(id))
     };
-    let users: Vec<WorkloadId> = changes
-        .next
-        .workloads
-        .iter()
-        .filter(|(id, record)| !changes.workloads_taken.contains(*id) && uses(record))
-        .map(|(id, _)| id.clone())
+    let workloads = changes.next.workloads.iter();
+    let users = workloads.filter(|(id, record)| !changes.workloads_taken.contains(*id) && uses(record));
+    let users: BTreeSet<WorkloadId> = users.map(|(id, _)| id.clone()).collect();
+    renew(changes, order, users)?;
+    // What is embedded has a new generation now, or exports something else to those who call it.
+    let mut renewed = BTreeSet::new();
+    loop {
+        let users = users_of_changed(changes, &renewed);
+        if users.is_empty() {
+            return Ok(());
+        }
+        renewed.extend(users.iter().cloned());
+        renew(changes, order, users)?;
+    }
+}
+
+/// Workloads that embed an earlier generation than the newest, or call a workload that this change writes; but for those
+/// that were looked at already.
+fn users_of_changed(changes: &Changes<'_>, looked_at: &BTreeSet<WorkloadId>) -> BTreeSet<WorkloadId> {
+    let behind = |record: &WorkloadRecord| {
+        record.embeds.iter().any(|(id, generation)| {
+            changes
+                .next
+                .workloads
+                .get(id)
+                .is_some_and(|embedded| embedded.generation != *generation)
+        })
+    };
+    let calls = |record: &WorkloadRecord| {
+        record
+            .intent
+            .calls
+            .iter()
+            .any(|call| changes.workloads_put.contains(&call.workload))
+    };
+    if changes.workloads_put.is_empty() {
+        return BTreeSet::new();
+    }
+    let workloads = changes.next.workloads.iter().filter(|(id, _)| !looked_at.contains(*id));
+    let users =
+        workloads.filter(|(id, record)| behind(record) || (calls(record) && !changes.workloads_taken.contains(*id)));
+    users.map(|(id, _)| id.clone()).collect()
+}
+
+fn renew(changes: &mut Changes<'_>, order: usize, users: BTreeSet<WorkloadId>) -> Result<(), ApiError> {
+    let stated: Vec<(WorkloadId, Arc<Stated>)> = users
+        .into_iter()
+        .filter_map(|id| changes.stated(&id).map(|stated| (id, stated)))
         .collect();
-    for id in users {
+    for id in super::order::embedded_first(stated.iter().map(|(id, stated)| (id, stated.as_ref()))) {
         let Some(record) = changes.next.workloads.get(&id).cloned() else {
             continue;
         };
@@ -90,10 +159,10 @@ pub(super) fn renew_users(changes: &mut Changes, order: usize) -> Result<(), Api
 
 /// Resolves a workload again from its stored manifest and artifacts.
 pub(super) fn resolve_stored(
-    changes: &mut Changes,
+    changes: &mut Changes<'_>,
     id: &WorkloadId,
     manifest: &serde_json::Value,
-    artifacts: &BTreeMap<ComponentName, ArtifactInfo>,
+    artifacts: &Artifacts,
 ) -> Result<Option<Resolved>, ApiError> {
     let object: Object = serde_json::from_value(manifest.clone()).map_err(|e| internal(&e))?;
     let document = Document::new("stored", object);
@@ -102,102 +171,68 @@ pub(super) fn resolve_stored(
             "the stored manifest of workload {id} is another object"
         )));
     };
-    resolve(changes, id, &document, workload, artifacts.clone())
+    let stated = Arc::new(Stated {
+        workload: Workload::clone(workload),
+        artifacts: artifacts.clone(),
+    });
+    changes.state(id.clone(), stated.clone());
+    resolve(changes, id, &document, &stated)
 }
 
 /// Resolves a workload; none if there were problems, which are then noted.
 fn resolve(
-    changes: &mut Changes,
+    changes: &mut Changes<'_>,
     id: &WorkloadId,
     document: &Document,
-    workload: &Workload,
-    artifacts: BTreeMap<ComponentName, ArtifactInfo>,
+    stated: &Arc<Stated>,
 ) -> Result<Option<Resolved>, ApiError> {
     let problems_before = changes.problems.len();
-    let catalog = changes.catalog();
-    let before = changes
-        .next
-        .workloads
-        .get(id)
-        .and_then(|r| changes.next.templates.get(&r.template))
-        .cloned();
-    let binder = Binder {
+    let (workload, artifacts, catalog) = (&stated.workload, &stated.artifacts, changes.catalog());
+    let group = group(changes, id, document, stated)?;
+    signature::check(changes, id, document, stated, group.embeds.keys());
+    let outside = Outside {
         document,
         workload,
-        namespace: &id.namespace,
+        artifacts,
         catalog: &catalog,
     };
-    let mut requires = BTreeSet::new();
-    let mut capabilities: BTreeSet<CapabilityName> = BTreeSet::new();
-    let mut configs = BTreeSet::new();
-    let mut components = Vec::with_capacity(artifacts.len());
-    let mut notes = Vec::new();
-    for (index, component) in workload.spec.components.iter().enumerate() {
-        let name = ComponentName::parse(&component.name).map_err(bad_name)?;
-        let Some(artifact) = artifacts.get(&name) else { continue };
-        let before = before
-            .as_ref()
-            .and_then(|t| t.components.iter().find(|c| c.name == name));
-        let bound = binder.bind(index, component, artifact, before);
-        changes.problems.extend(bound.problems);
-        notes.extend(bound.notes);
-        capabilities.extend(bound.bindings.values().map(|b| b.capability.clone()));
-        let config = config_of(changes, id, document, index, component, &mut configs);
-        requires.insert(match artifact.wasi {
-            Wasi::P2 => Feature::WasiP2,
-            Wasi::P3 => Feature::WasiP3,
-        });
-        components.push(TemplateComponent {
-            name,
-            artifact: artifact.digest,
-            artifact_bytes: artifact.bytes,
-            wasi: artifact.wasi,
-            config,
-            bindings: bound.bindings,
-        });
-    }
-    components.sort_by(|a, b| a.name.cmp(&b.name));
-    let http = route::triggers(document, workload, &artifacts, &catalog, &mut changes.problems);
-    check_concurrency(changes, document, workload, &http, &artifacts);
-    capabilities.extend(http.iter().map(|trigger| trigger.capability.clone()));
-    requires.extend(
-        capabilities
-            .iter()
-            .filter_map(|name| catalog.get(name))
-            .map(|offer| offer.feature()),
-    );
-
-    let mut require = Vec::new();
-    for (index, selector) in workload.spec.placement.require.iter().enumerate() {
-        let path = FieldPath::spec().key("placement").key("require").index(index);
-        require.extend(
-            platform::requirements(changes, document, &path, selector)
-                .into_iter()
-                .flatten(),
-        );
-    }
-    let spread = workload.spec.placement.spread.iter();
-    let spread = spread
-        .map(|s| Spread {
-            by: s.by.clone(),
-            weights: s.weights.clone(),
-        })
-        .collect();
-    let replicas = match workload.spec.scale() {
-        Scale::Replicas(count) => Replicas::Count(count),
-        Scale::Daemon => Replicas::Daemon,
-        Scale::Job(_) => {
-            let path = FieldPath::spec().key("job");
-            changes
-                .problems
-                .push(document.problem(&path, rule::NOT_YET_SUPPORTED, "this release does not run jobs"));
-            Replicas::Count(0)
-        }
-    };
+    let http = route::triggers(&outside, &mut changes.problems);
+    let triggers = outside.triggers(&mut changes.problems);
+    check_concurrency(changes, document, workload, &http, artifacts);
+    let mut require = requirements(changes, document, workload);
     if changes.problems.len() > problems_before {
         return Ok(None);
     }
-    changes.notes.extend(notes);
+    let components = compose::components(changes, document, &group, &entries(workload, artifacts))?;
+    if changes.problems.len() > problems_before {
+        return Ok(None);
+    }
+
+    let mut own = group.capabilities.get(&None).cloned().unwrap_or_default();
+    own.extend(http.iter().map(|trigger| trigger.capability.clone()));
+    own.extend(triggers.consumes.iter().map(|consume| consume.capability.clone()));
+    let embedded = embedded_needs(changes, document, &group, &own, &require);
+    let mut capabilities = own;
+    for need in embedded.values() {
+        capabilities.extend(need.capabilities.iter().cloned());
+        let new = need.require.iter().filter(|rule| !require.contains(rule));
+        let new: Vec<Requirement> = new.cloned().collect();
+        require.extend(new);
+    }
+    note_embedded(changes, document, &group, &embedded, workload);
+    changes.notes.extend(group.notes);
+    changes.notes.extend(
+        group
+            .secrets
+            .notes
+            .iter()
+            .map(|note| format!("{}: {note}", document.label())),
+    );
+
+    let mut requires = features(&components, &triggers);
+    let offers = capabilities.iter().filter_map(|name| catalog.get(name));
+    requires.extend(offers.map(|offer| offer.feature()));
+    let features = requires.clone();
     let (limits, instances) = (&workload.spec.limits, &workload.spec.instances);
     let template = Template {
         requires,
@@ -206,104 +241,105 @@ fn resolve(
             memory_bytes: limits.memory.as_bytes(),
             time_ms: limits.time.as_ms(),
             concurrency: limits.concurrency,
+            egress: limits.egress.clone(),
+            cpu_millis: limits
+                .cpu
+                .map(|cpu| u32::try_from(cpu.as_millicores()).unwrap_or(u32::MAX)),
         },
         instances: Instances {
             reuse: instances.reuse,
             concurrency: instances.concurrency,
         },
+        run: triggers.run,
+        consumes: triggers.consumes,
     };
+    let (replicas, job) = match workload.spec.scale() {
+        Scale::Replicas(count) => (Replicas::Count(count), None),
+        Scale::Daemon => (Replicas::Daemon, None),
+        Scale::Job(job) => {
+            let completions = job.completions.unwrap_or(1);
+            (Replicas::Count(completions), Some(JobIntent { completions }))
+        }
+    };
+    let spread = workload.spec.placement.spread.iter();
     let intent = Intent {
         unit_generation: Generation(0),
         replicas,
         require,
-        spread,
+        spread: spread
+            .map(|s| Spread {
+                by: s.by.clone(),
+                weights: s.weights.clone(),
+            })
+            .collect(),
         capabilities,
         reserve_bytes: workload.spec.reserved_memory().as_bytes(),
         http,
+        cron: triggers.cron,
+        calls: group.calls,
+        serves: triggers.serves,
+        job,
+        features,
+        embedded,
     };
     Ok(Some(Resolved {
         manifest: document.object.canonical_value(),
-        artifacts,
+        artifacts: artifacts.clone(),
         template,
         intent,
-        configs,
+        configs: group.configs,
+        secret_refs: group.secrets.refs,
+        embeds: group.embeds,
+        secret_versions: group.secrets.versions,
     }))
 }
 
-/// A component's configuration: its sources in their order, later ones over earlier ones.
-fn config_of(
-    changes: &mut Changes,
-    id: &WorkloadId,
-    document: &Document,
-    index: usize,
-    component: &Component,
-    configs: &mut BTreeSet<ConfigId>,
-) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
-    for (at, source) in component.config.iter().enumerate() {
-        if let Some(name) = &source.config_ref {
-            let config = ObjectName::parse(name)
-                .ok()
-                .map(|name| ConfigId::new(id.namespace.clone(), name));
-            match config.and_then(|config| changes.next.configs.get(&config).cloned().map(|r| (config, r))) {
-                Some((config, record)) => {
-                    values.extend(record.values.clone());
-                    configs.insert(config);
-                }
-                None => {
-                    let path = FieldPath::spec()
-                        .key("components")
-                        .index(index)
-                        .key("config")
-                        .index(at)
-                        .key("ref");
-                    let known: Vec<&str> = configs_in(&changes.next, id).collect();
-                    let message = format!(
-                        "there is no Config {name} in namespace {}; there are: {}",
-                        id.namespace,
-                        list(&known)
-                    );
-                    let problem = document.problem(&path, CONFIG_UNKNOWN, message);
-                    let problem = match nearest(name, known) {
-                        Some(meant) => problem.suggest(meant),
-                        None => problem,
-                    };
-                    changes.problems.push(problem);
-                }
-            }
-        }
-        values.extend(source.values.clone().unwrap_or_default());
-    }
-    values
+/// What components and triggers ask of an agent, besides what capabilities do.
+fn features(components: &[TemplateComponent], triggers: &Triggers) -> BTreeSet<Feature> {
+    let mut features: BTreeSet<Feature> = components
+        .iter()
+        .map(|component| match component.wasi {
+            Wasi::P2 => Feature::WASI_P2,
+            Wasi::P3 => Feature::WASI_P3,
+        })
+        .collect();
+    let needs = [
+        (triggers.run.is_some() || !triggers.cron.is_empty(), Feature::RUN),
+        (
+            !triggers.serves.is_empty() || components.iter().any(|c| !c.calls.is_empty()),
+            Feature::WRPC,
+        ),
+        (components.iter().any(has_secrets), Feature::SECRETS),
+    ];
+    features.extend(
+        needs
+            .into_iter()
+            .filter(|(needed, _)| *needed)
+            .map(|(_, feature)| feature),
+    );
+    features
 }
 
-fn configs_in<'a>(world: &'a World, id: &'a WorkloadId) -> impl Iterator<Item = &'a str> {
-    world
-        .configs
-        .keys()
-        .filter(|config| config.namespace == id.namespace)
-        .map(|config| config.name.as_str())
+fn has_secrets(component: &TemplateComponent) -> bool {
+    !component.secrets.is_empty() || component.parts.values().any(|part| !part.secrets.is_empty())
 }
 
 /// Only handlers of WASI 0.3 take several calls at once (D24).
 fn check_concurrency(
-    changes: &mut Changes,
+    changes: &mut Changes<'_>,
     document: &Document,
     workload: &Workload,
-    http: &[heddle_protocol::record::HttpTrigger],
-    artifacts: &BTreeMap<ComponentName, ArtifactInfo>,
+    http: &[HttpTrigger],
+    artifacts: &Artifacts,
 ) {
     let wanted = workload.spec.instances.concurrency;
     if wanted <= 1 {
         return;
     }
-    let takes_several = |component: &ComponentName| {
-        let exports = artifacts.get(component).into_iter().flat_map(|info| &info.exports);
-        exports
-            .into_iter()
-            .any(|export| export.starts_with("wasi:http/handler@0.3."))
-    };
-    if http.is_empty() || http.iter().any(|trigger| !takes_several(&trigger.component)) {
+    let is_handler = |export: &String| export.starts_with("wasi:http/handler@0.3.");
+    let takes_several = |info: &ArtifactInfo| info.exports.iter().any(is_handler);
+    let able = |component: &ComponentName| artifacts.get(component).is_some_and(takes_several);
+    if http.is_empty() || http.iter().any(|trigger| !able(&trigger.component)) {
         let message = format!(
             "instances take {wanted} calls at once only if their component exports wasi:http/handler@0.3; write 1, or raise \
              `limits.concurrency` for more instances"
@@ -316,7 +352,12 @@ fn check_concurrency(
 }
 
 /// Writes a workload that a document or an undo names, and says what became of it.
-pub(super) fn put(changes: &mut Changes, order: usize, id: &WorkloadId, resolved: Resolved) -> Result<(), ApiError> {
+pub(super) fn put(
+    changes: &mut Changes<'_>,
+    order: usize,
+    id: &WorkloadId,
+    resolved: Resolved,
+) -> Result<(), ApiError> {
     if !put_if_changed(changes, order, id, resolved)? {
         let generation = changes.next.workloads.get(id).map(|r| r.generation).unwrap_or_default();
         changes.tell(order, "Workload", id, generation, Change::Unchanged);
@@ -325,21 +366,39 @@ pub(super) fn put(changes: &mut Changes, order: usize, id: &WorkloadId, resolved
 }
 
 /// Writes a workload as a new generation if that differs from the newest one. Returns whether it does.
-fn put_if_changed(changes: &mut Changes, order: usize, id: &WorkloadId, resolved: Resolved) -> Result<bool, ApiError> {
+fn put_if_changed(
+    changes: &mut Changes<'_>,
+    order: usize,
+    id: &WorkloadId,
+    resolved: Resolved,
+) -> Result<bool, ApiError> {
     let Resolved {
         manifest,
         artifacts,
         template,
         mut intent,
         configs,
+        secret_refs,
+        embeds,
+        secret_versions,
     } = resolved;
     let digest = template_digest(&template)?;
     let before = changes.next.workloads.get(id).cloned();
     let (generation, history, change) = match &before {
         Some(before) => {
             intent.unit_generation = before.intent.unit_generation;
-            let same = before.template == digest && before.intent == intent;
-            if same && before.manifest == manifest && before.artifacts == artifacts && before.configs == configs {
+            let runs_same = before.template == digest && before.intent == intent;
+            let means_same = before.manifest == manifest && before.artifacts == artifacts;
+            let uses_same = before.configs == configs && before.secret_refs == secret_refs && before.embeds == embeds;
+            if runs_same && means_same && uses_same {
+                if before.secret_versions != secret_versions {
+                    // Those who run it are told of a newer version; what they are stays the same.
+                    let record = WorkloadRecord {
+                        secret_versions,
+                        ..before.as_ref().clone()
+                    };
+                    changes.put_workload(id, record, template)?;
+                }
                 return Ok(false);
             }
             let generation = before.generation.next();
@@ -361,7 +420,6 @@ fn put_if_changed(changes: &mut Changes, order: usize, id: &WorkloadId, resolved
             (generation, Vec::new(), Change::Created)
         }
     };
-    let applied_at = changes.at;
     let record = WorkloadRecord {
         generation,
         manifest,
@@ -369,9 +427,13 @@ fn put_if_changed(changes: &mut Changes, order: usize, id: &WorkloadId, resolved
         intent,
         template: digest,
         configs,
+        secret_refs,
+        embeds,
+        secret_versions,
         history,
-        applied_at,
+        applied_at: changes.at,
     };
+    changes.workloads_put.insert(id.clone());
     changes.put_workload(id, record, template)?;
     changes.tell(order, "Workload", id, generation, change);
     Ok(true)
@@ -380,7 +442,8 @@ fn put_if_changed(changes: &mut Changes, order: usize, id: &WorkloadId, resolved
 /// Whether replicas of two intents with one template are the same: then they stay when the number changes. A new spread
 /// is a reason to place all of them anew, for a plan by itself moves none.
 fn runs_alike(a: &Intent, b: &Intent) -> bool {
-    a.http == b.http && a.reserve_bytes == b.reserve_bytes && a.spread == b.spread
+    let calls = (&a.calls, &a.serves) == (&b.calls, &b.serves);
+    a.http == b.http && a.reserve_bytes == b.reserve_bytes && a.spread == b.spread && calls && a.job == b.job
 }
 
 /// The number that a new workload begins with: above anything that is left of an earlier one of its name, so that no two

@@ -4,8 +4,8 @@ use super::capacity;
 use super::fleet::HostView;
 use crate::liveness::HostLiveness;
 use heddle_protocol::host_spec::{Feature, Template};
-use heddle_protocol::id::{CapabilityName, HostId};
-use heddle_protocol::record::{HostAdmin, Intent, Requirement, Spread};
+use heddle_protocol::id::{CapabilityName, HostId, WorkloadId};
+use heddle_protocol::record::{EmbeddedNeed, HostAdmin, Intent, Requirement, Spread};
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ pub(crate) struct Shape<'a> {
     require: &'a [Requirement],
     weights: Vec<(&'a str, &'a BTreeMap<String, u32>)>,
     capabilities: &'a BTreeSet<CapabilityName>,
-    features: Option<&'a BTreeSet<Feature>>,
+    features: (&'a BTreeSet<Feature>, Option<&'a BTreeSet<Feature>>),
     memory_bytes: u64,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Need<'a> {
             require: &self.intent.require,
             weights: weighted(self.intent).map(|s| (s.by.as_str(), &s.weights)).collect(),
             capabilities: &self.intent.capabilities,
-            features: self.template.map(|t| &t.requires),
+            features: (&self.intent.features, self.template.map(|t| &t.requires)),
             memory_bytes: self.template.map_or(0, |t| t.limits.memory_bytes),
         }
     }
@@ -64,6 +64,12 @@ impl<'a> Need<'a> {
         all
     }
 
+    /// The embedded workload that asks for something that the workload itself does not.
+    fn embedded(&self, asks: impl Fn(&EmbeddedNeed) -> bool) -> Option<WorkloadId> {
+        let mut embedded = self.intent.embedded.iter();
+        embedded.find(|(_, need)| asks(need)).map(|(id, _)| id.clone())
+    }
+
     fn fit_refusals(&self, host: &HostView<'_>, first_only: bool) -> Vec<Rejection> {
         let Some(labels) = host.labels else { return Vec::new() };
         let mut all = Vec::new();
@@ -78,6 +84,7 @@ impl<'a> Need<'a> {
                     label: requirement.label.clone(),
                     wanted: requirement.rule.in_words(),
                     found: value.map(str::to_owned),
+                    embedded: self.embedded(|need| need.require.contains(requirement)),
                 });
             }
             if first_only && !all.is_empty() {
@@ -98,6 +105,7 @@ impl<'a> Need<'a> {
                     label: spread.by.clone(),
                     wanted,
                     found: value.map(str::to_owned),
+                    embedded: None,
                 });
             }
         }
@@ -105,21 +113,22 @@ impl<'a> Need<'a> {
             if !host.offers.offers.contains_key(capability) {
                 all.push(Rejection::CapabilityMissing {
                     capability: capability.clone(),
+                    embedded: self.embedded(|need| need.capabilities.contains(capability)),
                 });
             }
         }
-        let Some(template) = self.template else { return all };
         if let Some(features) = host.features {
-            let lacking: BTreeSet<String> = template
-                .requires
-                .iter()
+            let of_template = self.template.into_iter().flat_map(|t| &t.requires);
+            let wanted = of_template.chain(&self.intent.features);
+            let lacking: BTreeSet<String> = wanted
                 .filter(|f| !features.contains(f))
-                .map(feature_name)
+                .map(ToString::to_string)
                 .collect();
             if !lacking.is_empty() {
                 all.push(Rejection::FeatureMissing { features: lacking });
             }
         }
+        let Some(template) = self.template else { return all };
         let wanted_bytes = template.limits.memory_bytes;
         if let Some(max_bytes) = host
             .capacity
@@ -137,14 +146,6 @@ impl<'a> Need<'a> {
 
 fn weighted(intent: &Intent) -> impl Iterator<Item = &Spread> {
     intent.spread.iter().filter(|s| !s.weights.is_empty())
-}
-
-fn feature_name(feature: &Feature) -> String {
-    // The name on the wire is the name for people.
-    serde_json::to_value(feature)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 /// Why a host takes nothing new, whatever it is.

@@ -3,7 +3,7 @@
 //! A replica stays if it is of the newest generation, on a host that may hold it, and not one too many. A host that is
 //! not heard just now is taken to hold its replicas. Replicas on a host that was forgotten are gone.
 
-use super::{Draft, Kept, Outgoing, OutgoingState};
+use super::{Draft, Kept, Outgoing, OutgoingState, job};
 use crate::liveness::HostLiveness;
 use crate::place::score::{self, Candidate};
 use crate::place::spread::SpreadTree;
@@ -67,7 +67,8 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) {
     match draft.record.intent.replicas {
         Replicas::Count(wanted) => {
             draft.wanted = wanted;
-            let surplus = draft.placed().saturating_sub(wanted);
+            job::settle(draft, fleet);
+            let surplus = draft.placed().saturating_sub(draft.wanted);
             if surplus > 0 {
                 drop_surplus(draft, fleet, surplus);
             }

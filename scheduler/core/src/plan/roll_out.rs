@@ -18,8 +18,8 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) -> boo
     }
     let outgoing = std::mem::take(&mut draft.outgoing);
     let kept: Vec<Outgoing> = match draft.record.intent.replicas {
-        Replicas::Count(wanted) => {
-            let allowed = wanted.saturating_sub(draft.ready());
+        Replicas::Count(_) => {
+            let allowed = draft.wanted.saturating_sub(draft.ready());
             let replaced = |host: &HostId| draft.kept.get(host).is_some_and(|k| k.ready > 0);
             allow(&outgoing, allowed, replaced)
         }
@@ -105,6 +105,8 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
             .iter()
             .map(|(host, kept)| (host.clone(), kept.count))
             .collect(),
+        serves: intent.serves.clone(),
+        calls: intent.calls.clone(),
     };
     let mut earlier: BTreeMap<usize, BTreeMap<HostId, u32>> = BTreeMap::new();
     for outgoing in &draft.outgoing {
@@ -129,5 +131,9 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
         })
     });
     sets.extend(earlier);
-    (!sets.is_empty()).then_some(PlaceRecord { sets })
+    // What was fired and how far a job is outlive the replicas.
+    let fired = draft.place.map(|place| place.fired.clone()).unwrap_or_default();
+    let job = draft.job.clone();
+    let is_empty = sets.is_empty() && job.is_none() && fired.is_empty();
+    (!is_empty).then_some(PlaceRecord { sets, job, fired })
 }

@@ -1,6 +1,6 @@
 //! Take: gives each missing replica the host that should have it, one after the other.
 
-use super::{Draft, Kept, OutgoingState};
+use super::{Draft, Kept, OutgoingState, job};
 use crate::place::filter::count_refusals;
 use crate::place::score::{self, Candidate};
 use crate::place::spread::SpreadTree;
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> bool {
     let placed_before = draft.placed();
     match draft.record.intent.replicas {
-        Replicas::Count(wanted) => {
-            let missing = wanted.saturating_sub(draft.placed());
+        Replicas::Count(_) => {
+            let missing = draft.wanted.saturating_sub(draft.placed());
             draft.missing = match missing {
                 0 => 0,
                 _ if fleet.awaits_taker(&draft.need) => missing,
@@ -44,6 +44,9 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, missing: u32
     let mut candidates: Vec<Candidate> = Vec::with_capacity(takers.len());
     for index in takers.iter().copied() {
         let Some(view) = fleet.host(index) else { continue };
+        if draft.job.is_some() && job::is_busy(draft, view) {
+            continue;
+        }
         let path = tree.add_host(&intent.spread, view);
         let count = draft.kept.get(view.id).map_or(0, |k| k.count);
         candidates.push(Candidate {

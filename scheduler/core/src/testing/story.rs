@@ -16,13 +16,17 @@
 //! tick 3500ms                                time passes; hosts beat
 //! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
 //! cordon host-2 | uncordon host-2 | drain host-2 | forget host-2 | delete web | undo web 1
+//! secret kv/payment 7                        the backend has it, in this version
+//! secret kv/payment unreachable out of luck  the backend cannot be asked; `refused` says that it does not give it
+//! task compose fails out of luck             work on artifacts whose task holds the word fails
+//! renew                                      newer versions of secrets are taken
 //! > plan                                     the placements that changed since the last `> plan`
 //! > place web | > status | > status web | > serving web | > hosts | > explain web | > events | > spec host-1
 //! > apply …, > delete …, > undo …, > forget … what became of it, or why it was refused
 //! ```
 
 use super::{TestFleet, fleet, host, id, workload_yaml};
-use crate::apply::{decide_delete, decide_forget, decide_set_host, decide_undo};
+use crate::apply::{SecretAnswer, decide_delete, decide_forget, decide_set_host, decide_undo};
 use crate::explain::explain;
 use crate::fact::Fact;
 use crate::host_status::host_statuses;
@@ -34,6 +38,7 @@ use heddle_protocol::api::hosts::{ForgetHost, SetHost};
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::host_report::UnitPhase;
+use heddle_protocol::host_spec::{Callee, Compile, Feature, HostSpecBody, Unit};
 use heddle_protocol::id::{Generation, UnitId, WorkloadId};
 use heddle_protocol::manifest::{Duration, Size};
 use heddle_protocol::record::HostAdmin;
@@ -114,6 +119,21 @@ impl Story {
                 fleet.set_phase(UnitPhase::Failed, Some(&reason), |_, unit, _| named(unit));
             }
             ["tick", time] => fleet.tick(time.parse::<Duration>().expect("a duration").as_ms()),
+            ["secret", path, "unreachable", why @ ..] => {
+                let answer = SecretAnswer::Unreachable(why.join(" "));
+                fleet.secrets.insert((*path).to_owned(), answer);
+            }
+            ["secret", path, "refused", why @ ..] => {
+                let answer = SecretAnswer::Refused(why.join(" "));
+                fleet.secrets.insert((*path).to_owned(), answer);
+            }
+            ["secret", path, version] => {
+                let answer = SecretAnswer::Version((*version).to_owned());
+                fleet.secrets.insert((*path).to_owned(), answer);
+            }
+            ["task", word, "fails", why @ ..] => fleet.tasks_refused.push(((*word).to_owned(), why.join(" "))),
+            ["task", word, "succeeds"] => fleet.tasks_refused.retain(|(other, _)| other != word),
+            ["renew"] => return fleet.renew_secrets().map(|a| applied(&a)),
             ["silence", hosts @ ..] => hosts.iter().for_each(|name| fleet.silence(name)),
             ["wake", hosts @ ..] => hosts.iter().for_each(|name| fleet.wake(name)),
             ["leave", hosts @ ..] => hosts.iter().for_each(|name| fleet.leave(name)),
@@ -145,7 +165,8 @@ impl Story {
             }
             ["undo", name, to @ ..] => {
                 let to = to.first().map(|to| Generation(to.parse().expect("a generation")));
-                let decision = decide_undo(&fleet.world, &Undo { workload: id(name), to }, fleet.at())?;
+                let undo = Undo { workload: id(name), to };
+                let decision = fleet.decided(|known| decide_undo(&fleet.world, &undo, known, fleet.at()))?;
                 return Ok(applied(&fleet.carry_out(decision)));
             }
             ["plan"] => return Ok(lines(fleet.take_changes())),
@@ -167,10 +188,12 @@ impl Story {
 
     fn add_host(&mut self, name: &str, number: usize, options: &[&str]) {
         let (mut memory, mut slots, mut quick) = (1 << 30, 100, false);
+        let mut lacks = None;
         let mut labels: Vec<(&str, &str)> = Vec::new();
         for option in options {
             match option.split_once('=') {
                 Some(("memory", size)) => memory = size.parse::<Size>().expect("a size").as_bytes(),
+                Some(("lacks", feature)) => lacks = Some(Feature::custom(feature)),
                 Some(("slots", n)) => slots = n.parse().expect("a number of slots"),
                 Some((label, values)) => {
                     let values: Vec<&str> = values.split(',').collect();
@@ -182,6 +205,10 @@ impl Story {
         }
         self.fleet.add_host(name, &labels, memory, slots);
         self.fleet.host_mut(name).quick = quick;
+        if let Some(feature) = lacks {
+            self.fleet.host_mut(name).hello.features.remove(&feature);
+            self.fleet.say_hello(name);
+        }
     }
 
     fn set_hosts(&mut self, hosts: &[&str], admin: HostAdmin) -> Result<(), ApiError> {
@@ -257,12 +284,94 @@ impl Story {
                 .collect();
             format!("route {} {} → {}", r.capability, r.path, targets.join(", "))
         });
-        lines(
-            units
-                .chain(routes)
-                .chain(spec.capabilities.keys().map(|name| format!("capability {name}"))),
-        )
+        let capabilities = spec.capabilities.keys().map(|name| format!("capability {name}"));
+        let linked = spec.units.iter().flat_map(|unit| links(unit, spec));
+        lines(units.chain(linked).chain(routes).chain(capabilities).chain(live(spec)))
     }
+}
+
+/// What a unit's components are composed of, bound to, and call; nothing for a component that is alone and calls nobody.
+fn links(unit: &Unit, spec: &HostSpecBody) -> Vec<String> {
+    let mut told = Vec::new();
+    let of = |part: &Option<String>| part.as_ref().map(|p| format!(" of {p}")).unwrap_or_default();
+    let template = &spec.templates[&unit.template];
+    for component in &template.components {
+        let name = format!("{}/{}", unit.id(), component.name);
+        if !component.parts.is_empty() {
+            let parts: Vec<&str> = component.parts.keys().map(String::as_str).collect();
+            told.push(format!("{name} is composed with {}", parts.join(", ")));
+            for (import, binding) in &component.bindings {
+                told.push(format!(
+                    "{name} import {import}{} → {}",
+                    of(&binding.part),
+                    binding.capability
+                ));
+            }
+        }
+        for (import, call) in &component.calls {
+            let to = match &call.to {
+                Callee::Workload(id) => format!("workload {id}"),
+                Callee::Prefix(prefix) => format!("prefix {prefix}"),
+            };
+            told.push(format!(
+                "{name} calls {import}{} → {to} as {} within {} ms",
+                of(&call.part),
+                call.instance,
+                call.timeout_ms
+            ));
+        }
+        let own = component.secrets.iter().map(|(key, secret)| (key.clone(), secret));
+        let parts = component.parts.iter();
+        let parts = parts.flat_map(|(part, p)| p.secrets.iter().map(move |(key, s)| (format!("{part} {key}"), s)));
+        for (key, secret) in own.chain(parts) {
+            let version = secret.version.as_deref().unwrap_or("live");
+            told.push(format!(
+                "{name} secret {key}: {} {} version {version}",
+                secret.from, secret.path
+            ));
+        }
+    }
+    told.extend(template.run.as_ref().map(|run| format!("{} runs {run:?}", unit.id())));
+    let consumes = template.consumes.iter();
+    told.extend(consumes.map(|c| {
+        format!(
+            "{} takes {} of {} with {}",
+            unit.id(),
+            c.subject,
+            c.capability,
+            c.component
+        )
+    }));
+    told
+}
+
+/// What of a spec changes without its units: who is called, what is served, which secrets are the newest.
+fn live(spec: &HostSpecBody) -> Vec<String> {
+    let serves = spec.serves.iter().map(|serve| {
+        let prefix = serve.prefix.as_ref().map(|p| format!(" under {p}")).unwrap_or_default();
+        format!("serves {} {} {}{prefix}", serve.unit, serve.component, serve.interface)
+    });
+    let callees = spec.callees.iter().map(|(id, generations)| {
+        let generations: Vec<String> = generations.iter().map(ToString::to_string).collect();
+        format!("callee {id}: generations {}", generations.join(", "))
+    });
+    let versions = spec
+        .secret_versions
+        .values()
+        .map(|version| format!("live secret at version {version}"));
+    let lent = spec.capability_secrets.iter().flat_map(|(name, secrets)| {
+        secrets.iter().map(move |(key, secret)| {
+            let version = secret.version.as_deref().unwrap_or("live");
+            format!("capability {name} secret {key}: {} version {version}", secret.path)
+        })
+    });
+    let compile = (spec.compile == Compile::Local).then(|| "compiles for itself".to_owned());
+    serves
+        .chain(callees)
+        .chain(versions)
+        .chain(lent)
+        .chain(compile)
+        .collect()
 }
 
 fn status(s: &WorkloadStatus) -> String {
@@ -335,6 +444,8 @@ fn object(name: &str) -> ObjectRef {
     let kind = match kind {
         "platform" => ObjectKind::Platform,
         "config" => ObjectKind::Config,
+        "secretref" => ObjectKind::SecretRef,
+        "policy" => ObjectKind::Policy,
         _ => ObjectKind::Workload,
     };
     ObjectRef {

@@ -1,10 +1,12 @@
 //! Fetches components from OCI registries: the tag is resolved to bytes once, when a manifest is applied.
 
 use super::login::Logins;
+use crate::signature::Claim;
 use bytes::Bytes;
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::ARTIFACT_BYTES_MAX;
 use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciDescriptor;
 use oci_client::{Client, Reference};
 use std::sync::Arc;
@@ -15,6 +17,21 @@ use tokio::io::AsyncWrite;
 const MEDIA_TYPES: &[&str] = &["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
 /// How long one fetch may take in all: large components over slow links.
 const FETCH_WITHIN: Duration = Duration::from_secs(120);
+
+/// The annotation that a signature is in, of the layer that holds what was signed.
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// Signatures of one image that are looked at.
+const SIGNATURES_MAX: usize = 32;
+/// What is signed is a few hundred bytes.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 10;
+
+/// An image, fetched.
+pub(super) struct Fetched {
+    /// The component.
+    pub(super) component: Bytes,
+    /// The digests by which a signature may name the image: its manifest, and the index that it was found in.
+    pub(super) manifests: Vec<String>,
+}
 
 /// A client of OCI registries.
 #[derive(Clone)]
@@ -39,19 +56,21 @@ impl Fetcher {
     }
 
     /// Fetches the component that a reference such as `registry.example/shop/cart:1.2` names.
-    pub(super) async fn fetch(&self, reference: &str) -> Result<Bytes, ApiError> {
-        match tokio::time::timeout(FETCH_WITHIN, self.fetch_now(reference)).await {
-            Ok(result) => result,
-            Err(_) => Err(failed(reference, &format!("it took longer than {FETCH_WITHIN:?}"))),
-        }
+    pub(super) async fn fetch(&self, reference: &str) -> Result<Fetched, ApiError> {
+        within(reference, self.fetch_now(reference)).await
     }
 
-    async fn fetch_now(&self, text: &str) -> Result<Bytes, ApiError> {
+    /// Fetches what a registry says of who signed an image that was fetched. Nothing of it is verified yet.
+    pub(super) async fn claims(&self, reference: &str, manifests: &[String]) -> Result<Vec<Claim>, ApiError> {
+        within(reference, self.claims_now(reference, manifests)).await
+    }
+
+    async fn fetch_now(&self, text: &str) -> Result<Fetched, ApiError> {
         let reference: Reference = text.parse().map_err(|e: oci_client::ParseError| failed(text, &e))?;
         let auth = self.logins.of(reference.resolve_registry());
-        let (manifest, _digest) = self
+        let (manifest, digest, index) = self
             .client
-            .pull_image_manifest(&reference, &auth)
+            .pull_image_manifest_and_list_digest(&reference, &auth)
             .await
             .map_err(|e| failed(text, &e))?;
         let layer = component_layer(&manifest.layers).ok_or_else(|| {
@@ -65,16 +84,76 @@ impl Fetcher {
                 &format!("it has {size} bytes; at most {ARTIFACT_BYTES_MAX} are allowed"),
             ));
         }
-        // The registry's word on the size is not trusted: the sink stops at the limit. The digest is checked on the way.
+        let component = self.blob(&reference, layer, size).await.map_err(|e| failed(text, &e))?;
+        Ok(Fetched {
+            component,
+            manifests: [Some(digest), index].into_iter().flatten().collect(),
+        })
+    }
+
+    /// One layer. The registry's word on the size is not trusted: the sink stops at the limit. The digest is checked on the
+    /// way.
+    async fn blob(
+        &self,
+        reference: &Reference,
+        layer: &OciDescriptor,
+        size: u64,
+    ) -> Result<Bytes, OciDistributionError> {
         let mut sink = Sink {
             bytes: Vec::with_capacity(size as usize),
             bytes_max: size as usize,
         };
-        self.client
-            .pull_blob(&reference, layer, &mut sink)
-            .await
-            .map_err(|e| failed(text, &e))?;
+        self.client.pull_blob(reference, layer, &mut sink).await?;
         Ok(sink.bytes.into())
+    }
+
+    async fn claims_now(&self, text: &str, manifests: &[String]) -> Result<Vec<Claim>, ApiError> {
+        let image: Reference = text.parse().map_err(|e: oci_client::ParseError| failed(text, &e))?;
+        let auth = self.logins.of(image.resolve_registry());
+        let mut claims = Vec::new();
+        for digest in manifests {
+            let tag = format!("{}.sig", digest.replacen(':', "-", 1));
+            let at = Reference::with_tag(image.registry().to_owned(), image.repository().to_owned(), tag);
+            let manifest = match self.client.pull_image_manifest(&at, &auth).await {
+                Ok((manifest, _)) => manifest,
+                Err(e) if is_missing(&e) => continue,
+                Err(e) => return Err(failed(text, &format!("its signatures cannot be read: {e}"))),
+            };
+            for layer in manifest.layers.iter().take(SIGNATURES_MAX) {
+                let signature = layer.annotations.as_ref().and_then(|all| all.get(SIGNATURE));
+                let size = u64::try_from(layer.size).unwrap_or(u64::MAX);
+                let (Some(signature), true) = (signature, size <= PAYLOAD_BYTES_MAX) else {
+                    continue;
+                };
+                let payload = self.blob(&at, layer, size).await;
+                let payload = payload.map_err(|e| failed(text, &format!("its signatures cannot be read: {e}")))?;
+                let signature = signature.clone();
+                claims.push(Claim { signature, payload });
+            }
+        }
+        Ok(claims)
+    }
+}
+
+async fn within<T>(reference: &str, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(FETCH_WITHIN, call).await {
+        Ok(result) => result,
+        Err(_) => Err(failed(reference, &format!("it took longer than {FETCH_WITHIN:?}"))),
+    }
+}
+
+/// Whether a registry says that there is no such tag, rather than that it cannot say.
+fn is_missing(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::ImageManifestNotFoundError(_) => true,
+        OciDistributionError::ServerError { code, .. } => *code == 404,
+        OciDistributionError::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| {
+            matches!(
+                e.code,
+                OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound
+            )
+        }),
+        _ => false,
     }
 }
 

@@ -5,6 +5,8 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::Wasi;
 use heddle_protocol::wit;
 use std::collections::BTreeSet;
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType, ComponentItem};
+use wasmparser::types::Types;
 use wasmparser::{CanonicalFunction, CanonicalOption, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// More imports or exports than this is no component that people wrote.
@@ -15,7 +17,7 @@ pub fn read_component(bytes: &[u8]) -> Result<ArtifactInfo, String> {
     refuse_what_is_no_component(bytes)?;
     // Everything that wasmtime may run is allowed here; each agent's engine decides what it takes.
     let features = WasmFeatures::default() | WasmFeatures::CM_ASYNC;
-    Validator::new_with_features(features)
+    let types = Validator::new_with_features(features)
         .validate_all(bytes)
         .map_err(|e| format!("it is not valid: {e}"))?;
 
@@ -47,7 +49,7 @@ pub fn read_component(bytes: &[u8]) -> Result<ArtifactInfo, String> {
         }
     }
     // Some toolchains export helpers under plain names; only interfaces can be linked or triggered.
-    imports.retain(|name| wit::parse(name).is_some());
+    imports.retain(|name| wit::parse(name).is_some() && !only_names_types(&types, name));
     exports.retain(|name| wit::parse(name).is_some());
     let speaks_p3 = imports.iter().chain(&exports).any(|name| {
         name.starts_with("wasi:")
@@ -62,6 +64,7 @@ pub fn read_component(bytes: &[u8]) -> Result<ArtifactInfo, String> {
         imports,
         exports,
         wasi,
+        verified_by: BTreeSet::new(),
     })
 }
 
@@ -81,6 +84,20 @@ fn refuse_what_is_no_component(bytes: &[u8]) -> Result<(), String> {
         Some(Err(e)) => Err(format!("it cannot be parsed: {e}")),
         _ => Err("it is empty".to_owned()),
     }
+}
+
+/// Whether an import only gives names to types of values. Nobody has to meet it: there is nothing in it to call. Shared
+/// `types` interfaces are like this.
+fn only_names_types(types: &Types, import: &str) -> bool {
+    let Some(ComponentEntityType::Instance(id)) = types.component_item_for_import(import).map(|item| item.ty) else {
+        return false;
+    };
+    let items = &types[id].exports;
+    let names_a_value = |item: &ComponentItem| match item.ty {
+        ComponentEntityType::Type { created, .. } => !matches!(created, ComponentAnyTypeId::Resource(_)),
+        _ => false,
+    };
+    !items.is_empty() && items.values().all(names_a_value)
 }
 
 fn is_async(function: &CanonicalFunction) -> bool {
@@ -114,6 +131,21 @@ mod tests {
         );
         assert_eq!(info.exports, BTreeSet::from(["acme:tax/rates@1.0.0".to_owned()]));
         assert_eq!((info.wasi, info.digest), (Wasi::P2, Digest::of(&bytes)));
+    }
+
+    #[test]
+    fn an_import_that_only_names_types_of_values_asks_for_nothing() {
+        let bytes = wat::parse_str(
+            r#"(component
+                (import "acme:tax/types@1.0.0" (instance
+                    (type $r (record (field "percent" u32))) (export "rate" (type (eq $r)))))
+                (import "acme:tax/handles@1.0.0" (instance (export "row" (type (sub resource)))))
+                (import "acme:tax/empty@1.0.0" (instance)))"#,
+        )
+        .unwrap();
+        let imports = read_component(&bytes).unwrap().imports;
+        let expected = ["acme:tax/empty@1.0.0", "acme:tax/handles@1.0.0"];
+        assert_eq!(imports.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
     #[test]

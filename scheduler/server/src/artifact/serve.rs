@@ -2,11 +2,14 @@
 //! at once delay no heartbeat.
 
 use super::ArtifactPool;
+use crate::compile::CompilePool;
+use bytes::Bytes;
 use futures::StreamExt as _;
-use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet};
+use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet, CompiledGet};
 use heddle_protocol::api::{self, ApiError, ErrorCode, Response};
 use heddle_protocol::id::Realm;
 use heddle_protocol::{envelope, subject};
+use serde::{Deserialize, Serialize};
 
 /// Requests answered at the same time: bounds the memory that answers take.
 const IN_FLIGHT_MAX: usize = 64;
@@ -18,16 +21,17 @@ pub async fn serve_artifacts(
     client: async_nats::Client,
     realm: Realm,
     pool: ArtifactPool,
+    compile: CompilePool,
 ) -> Result<(), async_nats::SubscribeError> {
     let requests = client
         .queue_subscribe(subject::all_artifact_requests(&realm), QUEUE_GROUP.to_owned())
         .await?;
     requests
         .for_each_concurrent(IN_FLIGHT_MAX, |message| {
-            let (client, pool) = (client.clone(), pool.clone());
+            let (client, pool, compile) = (client.clone(), pool.clone(), compile.clone());
             async move {
                 let Some(reply) = message.reply.clone() else { return };
-                let answer = answer(&pool, &message.payload).await;
+                let answer = answer(&pool, &compile, &message.payload).await;
                 if let Err(e) = client.publish(reply, answer.into()).await {
                     tracing::warn!(error = %e, "an artifact chunk could not be sent; the agent asks again");
                 }
@@ -37,34 +41,48 @@ pub async fn serve_artifacts(
     Ok(())
 }
 
-async fn answer(pool: &ArtifactPool, payload: &[u8]) -> Vec<u8> {
-    let result = match envelope::read::<ArtifactGet>("artifact request", payload) {
-        Ok(get) => pool
-            .chunk(&get.digest, get.offset)
+/// What an agent asks: for bytes by their digest, be they of artifacts or of native code, or for the code of an artifact.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Question {
+    Bytes(ArtifactGet),
+    Code(CompiledGet),
+}
+
+async fn answer(pool: &ArtifactPool, compile: &CompilePool, payload: &[u8]) -> Vec<u8> {
+    let result = match envelope::read::<Question>("artifact request", payload) {
+        Ok(Question::Bytes(get)) => chunk(pool, compile, &get).await,
+        Ok(Question::Code(get)) => compile
+            .answer(&get)
             .await
-            .map(|(bytes, part)| (bytes, get.offset, part)),
+            .map(|(answer, sealed)| (to_json(&answer), sealed)),
         Err(e) => Err(ApiError::new(ErrorCode::BadRequest, e.to_string(), "update the agent")),
     };
-    let (response, part) = match result {
-        Ok((bytes, offset, part)) => {
-            let chunk = serde_json::to_value(ArtifactChunk { bytes, offset }).unwrap_or_default();
-            (
-                Response {
-                    v: api::VERSION,
-                    ok: Some(chunk),
-                    error: None,
-                },
-                part,
-            )
-        }
-        Err(error) => (
-            Response {
-                v: api::VERSION,
-                ok: None,
-                error: Some(error),
-            },
-            bytes::Bytes::new(),
-        ),
+    let (ok, error, part) = match result {
+        Ok((ok, part)) => (Some(ok), None, part),
+        Err(error) => (None, Some(error), Bytes::new()),
     };
-    api::join("artifact chunk", &response, &part).unwrap_or_default()
+    let response = Response {
+        v: api::VERSION,
+        ok,
+        error,
+    };
+    api::join("artifact answer", &response, &part).unwrap_or_default()
+}
+
+async fn chunk(
+    pool: &ArtifactPool,
+    compile: &CompilePool,
+    get: &ArtifactGet,
+) -> Result<(serde_json::Value, Bytes), ApiError> {
+    let (bytes, part) = match compile.chunk(&get.digest, get.offset).await? {
+        Some(chunk) => chunk,
+        None => pool.chunk(&get.digest, get.offset).await?,
+    };
+    let offset = get.offset;
+    Ok((to_json(&ArtifactChunk { bytes, offset }), part))
+}
+
+fn to_json(answer: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(answer).unwrap_or_default()
 }

@@ -103,6 +103,9 @@ impl Scheduler {
         for Refused { asker, error } in std::mem::take(&mut batch.refused) {
             self.refuse(asker, error);
         }
+        for (queued, needed) in std::mem::take(&mut batch.undecided) {
+            self.find_out(queued, needed);
+        }
         if batch.writes.is_empty() {
             self.world.note_plan(&batch.report);
             // Nothing to keep: whoever asked for what is so already is answered from this commit.
@@ -292,14 +295,9 @@ impl Scheduler {
         let mut hosts = BTreeSet::new();
         let mut all_hosts = false;
         for (key, value) in &batch.writes {
+            hosts.extend(self.world.hosts_touched(key));
             match key {
-                Key::Place(id) => hosts.extend(self.hosts_of(id)),
-                Key::Host(host) => {
-                    hosts.insert(host.clone());
-                    if value.is_none() {
-                        self.push_farewell(host, head);
-                    }
-                }
+                Key::Host(host) if value.is_none() => self.push_farewell(host, head),
                 Key::Platform(_) => all_hosts = true,
                 _ => {}
             }
@@ -307,9 +305,7 @@ impl Scheduler {
             if let Err(e) = self.world.apply_record(key, value.as_deref()) {
                 tracing::error!(error = %e, "a record that was just committed cannot be read");
             }
-            if let Key::Place(id) = key {
-                hosts.extend(self.hosts_of(id));
-            }
+            hosts.extend(self.world.hosts_touched(key));
         }
         self.world.set_head(head);
         self.world.note_plan(&batch.report);
@@ -340,6 +336,10 @@ impl Scheduler {
                 (Key::Platform(name), false) => ("platform-deleted", name.to_string()),
                 (Key::Config(id), true) => ("config-applied", id.to_string()),
                 (Key::Config(id), false) => ("config-deleted", id.to_string()),
+                (Key::SecretRef(id), true) => ("secret-applied", id.to_string()),
+                (Key::SecretRef(id), false) => ("secret-deleted", id.to_string()),
+                (Key::NamespacePolicy(id), true) => ("policy-applied", id.to_string()),
+                (Key::NamespacePolicy(id), false) => ("policy-deleted", id.to_string()),
                 (Key::Host(host), true) => ("host-changed", host.to_string()),
                 (Key::Host(host), false) => ("host-forgotten", host.to_string()),
                 _ => continue,
@@ -382,6 +382,7 @@ impl Scheduler {
             Asker::Host { reply, hello } => {
                 let now = self.now();
                 let host = hello.host.clone();
+                self.compile.know(&hello.engine);
                 let noted = self.world.apply(Fact::HostSaidHello { hello, now });
                 self.follow(noted);
                 self.refresh_specs(Some(&BTreeSet::from([host])));
@@ -408,7 +409,8 @@ impl Scheduler {
                     },
                 );
             }
-            Asker::Host { reply: None, .. } | Asker::Nobody => {}
+            Asker::Nobody => tracing::warn!(reason = error.message, "a change of the scheduler's own was refused"),
+            Asker::Host { reply: None, .. } => {}
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::commit::UnderWay;
 use super::{Done, Resolved, Scheduler, Source};
-use crate::change::{self, Asker, Change, Queued};
+use crate::change::{self, Asker, Change, Preview, Queued};
+use crate::find_out;
 use crate::health::Metrics;
 use crate::outbox::clip;
 use crate::serve::{self, Ask, plain, read, write};
@@ -22,7 +23,7 @@ use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport};
 use heddle_protocol::id::HostId;
 use heddle_protocol::subject::{HostVerb, Subject};
-use heddle_scheduler_core::Fact;
+use heddle_scheduler_core::{Fact, Known, Needed};
 use heddle_wire::chunk::Received;
 use std::time::Duration;
 
@@ -124,6 +125,7 @@ impl Scheduler {
             .map(|record| record.public_key == public_key);
         match known {
             Some(true) => {
+                self.compile.know(&hello.engine);
                 let (now, host) = (self.now(), hello.host.clone());
                 let noted = self.world.apply(Fact::HostSaidHello {
                     hello: Box::new(hello),
@@ -149,7 +151,7 @@ impl Scheduler {
                     public_key,
                     at_first_sight,
                 };
-                self.queue_or_refuse(Queued { asker, change });
+                self.queue_or_refuse(Queued::new(asker, change));
             }
         }
     }
@@ -332,7 +334,7 @@ impl Scheduler {
 
     pub(super) fn queue_for(&mut self, ask: Ask, change: Change) {
         let asker = Asker::Client(Box::new(ask));
-        self.queue_or_refuse(Queued { asker, change });
+        self.queue_or_refuse(Queued::new(asker, change));
     }
 
     fn queue_or_refuse(&mut self, queued: Queued) {
@@ -363,10 +365,14 @@ impl Scheduler {
 
     /// Has a manifest read and its images resolved.
     fn resolve(&mut self, ask: Ask) {
-        let (pool, done) = (self.pool.clone(), self.done.clone());
+        let (pool, compile, done) = (self.pool.clone(), self.compile.clone(), self.done.clone());
+        let policies = self.world.namespace_policies.clone();
         tokio::spawn(async move {
             let documents = match write::documents_of(&ask) {
-                Ok((documents, at)) => write::resolve(pool, documents).await.map(|documents| (documents, at)),
+                Ok((documents, at)) => {
+                    let resolved = write::resolve(pool, compile, documents, policies).await;
+                    resolved.map(|documents| (documents, at))
+                }
                 Err(e) => Err(e),
             };
             let _ = done
@@ -381,15 +387,59 @@ impl Scheduler {
     pub(super) fn take_resolved(&mut self, ask: Box<Ask>, documents: Resolved) {
         match documents {
             Ok((documents, _)) if ask.verb == Plan::NAME => {
-                let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
-                let answer = change::preview(&self.world, documents, dirty, now, at);
-                let answer = answer.map(|answer| (answer, Bytes::new()));
-                self.outbox.answer(ask.reply, answer);
+                let change = Change::Apply { documents, at: None };
+                self.preview(Queued::new(Asker::Client(ask), change));
             }
             Ok((documents, at)) => self.queue_for(*ask, Change::Apply { documents, at }),
             // A plan is not among the requests under way, whatever id it came with.
             Err(e) if ask.verb == Plan::NAME => self.outbox.answer(ask.reply, Err(e)),
             Err(e) => self.answer(&ask, Err(e)),
+        }
+    }
+
+    /// Answers what an apply would do. It joins no commit, and waits for none.
+    fn preview(&mut self, queued: Queued) {
+        let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
+        let Asker::Client(ask) = &queued.asker else { return };
+        let reply = ask.reply.clone();
+        match change::preview(&self.world, queued, dirty, now, at) {
+            Preview::Answer(answer) => self.outbox.answer(reply, answer.map(|answer| (answer, Bytes::new()))),
+            Preview::Needs(queued, needed) => self.find_out(queued, needed),
+        }
+    }
+
+    /// Has found out, beside the loop, what a change waits for.
+    pub(super) fn find_out(&mut self, queued: Queued, needed: Needed) {
+        if queued.attempts >= find_out::ATTEMPTS_MAX {
+            return self.give_up(queued.asker, find_out::moved_on());
+        }
+        let (finder, done) = (self.finder.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let mut queued = Box::new(queued);
+            let known = finder.find_out(needed, std::mem::take(&mut queued.known)).await;
+            let _ = done.send(Done::FoundOut { queued, known }).await;
+        });
+    }
+
+    pub(super) fn take_found_out(&mut self, mut queued: Queued, known: Result<Known, ApiError>) {
+        match known {
+            Ok(known) => {
+                queued.known = known;
+                queued.attempts += 1;
+                match is_plan(&queued.asker) {
+                    true => self.preview(queued),
+                    false => self.queue_or_refuse(queued),
+                }
+            }
+            Err(error) => self.give_up(queued.asker, error),
+        }
+    }
+
+    fn give_up(&mut self, asker: Asker, error: ApiError) {
+        match asker {
+            // A plan is not among the requests under way, whatever id it came with.
+            Asker::Client(ask) if ask.verb == Plan::NAME => self.outbox.answer(ask.reply, Err(error)),
+            asker => self.refuse(asker, error),
         }
     }
 
@@ -434,6 +484,10 @@ impl Scheduler {
         let subject = Subject::Host(self.options.realm.clone(), host.clone(), HostVerb::Hello).to_string();
         self.outbox.send(subject.into(), Bytes::new());
     }
+}
+
+fn is_plan(asker: &Asker) -> bool {
+    matches!(asker, Asker::Client(ask) if ask.verb == Plan::NAME)
 }
 
 fn read_hello(message: &Message) -> Result<(Hello, String), String> {

@@ -141,12 +141,18 @@ impl Scheduler {
         if now.0 < UNNAMED_MS {
             return;
         }
-        let (pool, named) = (self.pool.clone(), self.keep.artifacts_named.keys().copied().collect());
+        let (pool, compile) = (self.pool.clone(), self.compile.clone());
+        let named = self.keep.artifacts_named.keys().copied().collect();
         tokio::spawn(async move {
             match pool.collect(&named).await {
                 Ok(0) => {}
                 Ok(gone) => tracing::info!(gone, "artifacts that nothing names were deleted"),
                 Err(e) => tracing::warn!(error = %e, "artifacts could not be collected"),
+            }
+            match compile.collect(&named).await {
+                Ok(0) => {}
+                Ok(gone) => tracing::info!(gone, "native code of such artifacts was deleted"),
+                Err(e) => tracing::warn!(error = %e, "native code could not be collected"),
             }
         });
     }

@@ -145,6 +145,8 @@ mod tests {
             units: units.collect(),
             waiting: vec![waiting()],
             endpoints: endpoints.collect(),
+            job: None,
+            fired: Vec::new(),
         }
     }
 

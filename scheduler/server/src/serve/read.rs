@@ -101,6 +101,14 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
             let named = world.configs.iter().filter(|(id, _)| wanted_id(id));
             Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
         }
+        ObjectKind::Policy => {
+            let named = world.namespace_policies.iter().filter(|(id, _)| wanted_id(id));
+            Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
+        }
+        ObjectKind::SecretRef => {
+            let named = world.secret_refs.iter().filter(|(id, _)| wanted_id(id));
+            Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
+        }
     };
     for object in objects {
         if !page.takes(&object) {
