@@ -109,6 +109,7 @@ mod tests {
             version: Version { epoch, n },
             body_digest: body.digest().unwrap(),
             body,
+            secrets: std::collections::BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::running::RunId;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_spec::{CapabilityOffer, Template, Wasi};
+use heddle_protocol::host_spec::{CapabilityOffer, Compile, Template, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
 use heddle_protocol::time::Mono;
 use std::collections::BTreeMap;
@@ -25,12 +25,16 @@ pub enum Action {
         /// Its size, in bytes.
         bytes: u64,
     },
-    /// Compile an artifact, or find it among what this host compiled before.
+    /// Have an artifact's code in memory: as the scheduler compiled it, or compiled here, or as it was found on the disk.
     CompileArtifact {
         /// The artifact.
         digest: Digest,
+        /// Its size, in bytes.
+        bytes: u64,
         /// The engine to compile for.
         wasi: Wasi,
+        /// Who compiles.
+        by: Compile,
     },
     /// Link a unit's components and try a first instance.
     PrepareUnit {
@@ -52,9 +56,10 @@ pub enum Action {
         /// Its replicas here.
         count: u32,
     },
-    /// Switch the routes of the spec to the runs that serve: done at once, in one step.
+    /// Make exactly these runs live: the spec's routes lead to them, they serve what the spec says and take messages, and
+    /// what runs by itself runs. Done at once, in one step; runs that were live and are not named serve nobody new.
     SetRoutes {
-        /// The run that serves each unit that is ready.
+        /// The run of each unit that is ready.
         serving: BTreeMap<UnitId, RunId>,
     },
     /// Let a run's calls in flight finish. Its routes are gone already.

@@ -64,7 +64,24 @@ pub enum Fact {
         reason: String,
         /// Whether trying again would end the same way.
         for_good: bool,
+        /// Whether it failed for want of a secret.
+        lacks_secret: bool,
     },
+    /// How far what a unit runs by itself is: a job's runs, or a service's restarts.
+    UnitProgressed {
+        /// The run.
+        run: RunId,
+        /// Of a job: runs that ended well.
+        completed: u32,
+        /// Of a job: runs that were given up. Of a service: how often it was begun again.
+        failed: u32,
+        /// How the last one ended, if badly.
+        reason: Option<String>,
+        /// Whether all of a job's runs have ended.
+        ended: bool,
+    },
+    /// Secrets came that were not here before.
+    SecretsArrived,
     /// A draining unit's last call has ended.
     UnitDrained {
         /// The run.

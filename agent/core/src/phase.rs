@@ -29,6 +29,8 @@ pub enum UnitFact {
     Drained,
     /// It had as much time to drain as it gets.
     DrainTimeEnded,
+    /// All its runs have ended, well or badly: it was a job.
+    RunsEnded,
 }
 
 /// What becomes of a run.
@@ -42,7 +44,7 @@ pub enum Next {
     Stays,
 }
 
-const PHASES: [UnitPhase; 7] = [
+const PHASES: [UnitPhase; 8] = [
     UnitPhase::Fetching,
     UnitPhase::Compiling,
     UnitPhase::Starting,
@@ -50,9 +52,10 @@ const PHASES: [UnitPhase; 7] = [
     UnitPhase::Draining,
     UnitPhase::Failed,
     UnitPhase::Refused,
+    UnitPhase::Ended,
 ];
 
-const FACTS: [UnitFact; 10] = [
+const FACTS: [UnitFact; 11] = [
     UnitFact::FoundUnfit,
     UnitFact::ArtifactsFetched,
     UnitFact::ArtifactLost,
@@ -63,6 +66,7 @@ const FACTS: [UnitFact; 10] = [
     UnitFact::Unwanted,
     UnitFact::Drained,
     UnitFact::DrainTimeEnded,
+    UnitFact::RunsEnded,
 ];
 
 /// The table: what a fact makes of a phase, and why. A new run begins in `fetching`.
@@ -94,6 +98,13 @@ pub fn next(phase: UnitPhase, fact: UnitFact) -> (Next, &'static str) {
             Next::To(P::Fetching),
             "each attempt begins anew; what is still here is found at once",
         ),
+        (P::Ready, F::RunsEnded) => (
+            Next::To(P::Ended),
+            "a job is over when its runs are; what came of it is told until the spec wants it no more",
+        ),
+        (P::Ended, F::Unwanted) => (Next::To(P::Draining), "its result was taken; what it holds is let go"),
+        (P::Ended, _) => (Next::Stays, "it is over, and never begins again by itself"),
+        (P::Fetching | P::Compiling | P::Starting, F::RunsEnded) => (Next::Stays, "it has not begun to run"),
         (P::Fetching | P::Compiling | P::Starting | P::Failed | P::Refused, F::Unwanted) => {
             (Next::Gone, "it never served, so nobody waits for it")
         }
@@ -159,6 +170,7 @@ impl UnitFact {
             Self::Unwanted => "unwanted",
             Self::Drained => "drained",
             Self::DrainTimeEnded => "drain time ended",
+            Self::RunsEnded => "runs ended",
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::capability::CapabilityPhase;
 use crate::running::{ArtifactState, ComponentState, Run, RunId, Running};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::UnitPhase;
-use heddle_protocol::host_spec::{HostSpecBody, TemplateComponent, Wasi};
+use heddle_protocol::host_spec::{Compile, HostSpecBody, TemplateComponent, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +22,10 @@ const IDLE_COMPONENTS_MAX: usize = 64;
 pub fn reconcile(spec: &HostSpecBody, running: &Running, now: Mono) -> Vec<Action> {
     let mut actions = Vec::new();
     set_capabilities(spec, running, now, &mut actions);
-    fetch_and_compile(running, &mut actions);
+    fetch_and_compile(spec.compile, running, &mut actions);
     prepare_and_resize(running, &mut actions);
     // Routes leave a run before it drains.
-    set_routes(spec, running, &mut actions);
+    set_routes(running, &mut actions);
     drain_and_drop(running, now, &mut actions);
     remove_capabilities(spec, running, &mut actions);
     forget_components(running, now, &mut actions);
@@ -43,7 +43,8 @@ fn set_capabilities(spec: &HostSpecBody, running: &Running, now: Mono, actions: 
     }
 }
 
-fn fetch_and_compile(running: &Running, actions: &mut Vec<Action>) {
+/// Code that the scheduler compiled needs no artifact: where it has none for this engine, compiling fetches what it needs.
+fn fetch_and_compile(by: Compile, running: &Running, actions: &mut Vec<Action>) {
     let mut decided = BTreeSet::new();
     for run in running.runs.values() {
         for component in components(run) {
@@ -52,6 +53,10 @@ fn fetch_and_compile(running: &Running, actions: &mut Vec<Action>) {
                 continue;
             }
             let artifact = running.artifacts.get(&component.artifact);
+            let artifact = match by {
+                Compile::Precompiled => Some(&ArtifactState::Here),
+                Compile::Local => artifact,
+            };
             match (run.phase, artifact) {
                 (UnitPhase::Fetching, None) if decided.insert((component.artifact, None)) => {
                     actions.push(Action::FetchArtifact {
@@ -64,7 +69,9 @@ fn fetch_and_compile(running: &Running, actions: &mut Vec<Action>) {
                 {
                     actions.push(Action::CompileArtifact {
                         digest: component.artifact,
+                        bytes: component.artifact_bytes,
                         wasi: component.wasi,
+                        by,
                     });
                 }
                 _ => {}
@@ -97,16 +104,12 @@ fn prepare_and_resize(running: &Running, actions: &mut Vec<Action>) {
     }
 }
 
-fn set_routes(spec: &HostSpecBody, running: &Running, actions: &mut Vec<Action>) {
-    let serving: BTreeMap<UnitId, RunId> = spec
-        .routes
+fn set_routes(running: &Running, actions: &mut Vec<Action>) {
+    let serving: BTreeMap<UnitId, RunId> = running
+        .wanted
         .iter()
-        .flat_map(|route| &route.targets)
-        .filter_map(|target| {
-            let id = running.wanted.get(&target.unit)?;
-            let ready = running.runs.get(id).is_some_and(|run| run.phase == UnitPhase::Ready);
-            ready.then(|| (target.unit.clone(), *id))
-        })
+        .filter(|(_, id)| running.runs.get(id).is_some_and(|run| run.phase == UnitPhase::Ready))
+        .map(|(unit, id)| (unit.clone(), *id))
         .collect();
     if !running.has_installed(&serving) {
         actions.push(Action::SetRoutes { serving });

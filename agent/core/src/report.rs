@@ -189,7 +189,8 @@ fn status(running: &Running, run: &Run) -> UnitStatus {
     };
     let reason = match run.phase {
         UnitPhase::Starting => waits().or_else(|| run.reason.clone()),
-        UnitPhase::Ready => None,
+        // What went wrong before it was ready was cleared then; this is how its own runs fare.
+        UnitPhase::Ready => run.reason.clone(),
         _ => run.reason.clone(),
     };
     let count = if matches!(run.phase, UnitPhase::Ready | UnitPhase::Draining) {
@@ -203,6 +204,8 @@ fn status(running: &Running, run: &Run) -> UnitStatus {
         phase: run.phase,
         reason,
         attempts: run.attempts,
+        completed: run.completed,
+        failed: run.failed,
     }
 }
 

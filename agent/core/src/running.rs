@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Longest reason that is kept and reported, in bytes; the whole of it is in the agent's own log.
 const REASON_BYTES_MAX: usize = 300;
 /// The capabilities that every agent lends without being told to.
-const ALWAYS_LENT: [&str; 2] = ["config", "logging"];
+const ALWAYS_LENT: [&str; 3] = ["config", "logging", "secrets"];
 
 /// What this agent can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +60,12 @@ pub struct Run {
     pub(crate) retry_at: Option<Mono>,
     /// Whether it failed for want of an artifact.
     pub(crate) lacked_artifact: bool,
+    /// Whether it failed for want of a secret.
+    pub(crate) lacked_secret: bool,
+    /// Of a job: runs that ended well.
+    pub completed: u32,
+    /// Of a job: runs that were given up. Of a service: how often it was begun again.
+    pub failed: u32,
     /// When it is dropped although it has not drained.
     pub(crate) drain_deadline: Option<Mono>,
     /// Whether the shell was told to drain it.
@@ -93,9 +99,9 @@ pub struct Running {
     pub(crate) artifacts: BTreeMap<Digest, ArtifactState>,
     pub(crate) components: BTreeMap<(Digest, Wasi), ComponentState>,
     pub(crate) capabilities: Capabilities,
-    /// The digest of the spec's routes, as last accepted.
+    /// The digest of what the spec wants served and called, as last accepted.
     routes: Option<Digest>,
-    /// The routes that are installed, and who serves them.
+    /// What of it is installed, and the runs that are live.
     installed: Option<(Option<Digest>, BTreeMap<UnitId, RunId>)>,
     /// Runs that are gone while the shell still holds something of theirs.
     pub(crate) leftovers: BTreeMap<RunId, UnitId>,
@@ -155,14 +161,39 @@ impl Running {
                 let waiting = |run: &Run| {
                     matches!(run.phase, UnitPhase::Fetching | UnitPhase::Compiling) && uses(run, digest, Some(wasi))
                 };
-                self.fail_where(waiting, &reason, for_good, now, jitter, false);
+                // Code comes over the same link as artifacts do, so it too may come when the link is back.
+                self.fail_where(waiting, &reason, for_good, now, jitter, !for_good);
             }
             Fact::UnitPrepared { run, unit, count } => self.apply_prepared(run, unit, count, now),
-            Fact::UnitPrepareFailed { run, reason, for_good } => {
-                if let Some(found) = self.runs.get_mut(&run) {
-                    found.preparing = false;
-                }
+            Fact::UnitPrepareFailed {
+                run,
+                reason,
+                for_good,
+                lacks_secret,
+            } => {
+                self.with(run, |run| run.preparing = false);
                 self.fail(run, &reason, for_good, now, jitter, false);
+                self.with(run, |run| run.lacked_secret = lacks_secret);
+            }
+            Fact::UnitProgressed {
+                run,
+                completed,
+                failed,
+                reason,
+                ended,
+            } => {
+                self.with(run, |run| {
+                    (run.completed, run.failed) = (completed, failed);
+                    run.reason = reason.as_deref().map(short);
+                });
+                if ended {
+                    self.step(run, UnitFact::RunsEnded, now);
+                }
+            }
+            Fact::SecretsArrived => {
+                for run in self.runs.values_mut().filter(|run| run.lacked_secret) {
+                    run.retry_at = run.retry_at.map(|at| at.min(now));
+                }
             }
             Fact::UnitDrained { run } => self.step(run, UnitFact::Drained, now),
             Fact::CapabilitySet { name, offer, bound } => self.capabilities.apply_set(&name, &offer, bound),
@@ -183,7 +214,7 @@ impl Running {
             Action::FetchArtifact { digest, .. } => {
                 self.artifacts.insert(*digest, ArtifactState::Fetching);
             }
-            Action::CompileArtifact { digest, wasi } => {
+            Action::CompileArtifact { digest, wasi, .. } => {
                 self.components.insert((*digest, *wasi), ComponentState::Compiling);
             }
             Action::ForgetComponent { digest, wasi } => {
@@ -230,7 +261,14 @@ impl Running {
     }
 
     fn apply_spec(&mut self, spec: &HostSpecBody, now: Mono) {
-        self.routes = Digest::of_json(&spec.routes).ok();
+        self.routes = Digest::of_json(&(
+            &spec.routes,
+            &spec.serves,
+            &spec.callees,
+            &spec.credentials,
+            &spec.secret_versions,
+        ))
+        .ok();
         let mut needs: BTreeMap<UnitId, BTreeSet<CapabilityName>> = BTreeMap::new();
         for route in &spec.routes {
             for target in &route.targets {
@@ -255,6 +293,8 @@ impl Running {
                 .into_iter()
                 .flat_map(|t| &t.components);
             let bindings = bindings.flat_map(|c| c.bindings.values()).map(|b| b.capability.clone());
+            let consumed = spec.templates.get(&unit.template).into_iter().flat_map(|t| &t.consumes);
+            let bindings = bindings.chain(consumed.map(|c| c.capability.clone()));
             let needs = needs
                 .remove(&id)
                 .unwrap_or_default()
@@ -303,6 +343,9 @@ impl Running {
             preparing: false,
             retry_at: None,
             lacked_artifact: false,
+            lacked_secret: false,
+            completed: 0,
+            failed: 0,
             drain_deadline: None,
             drain_begun: false,
             needs: BTreeSet::new(),
@@ -319,7 +362,7 @@ impl Running {
         let missing: Vec<String> = template
             .requires
             .difference(&self.machine.features)
-            .map(feature_name)
+            .map(ToString::to_string)
             .collect();
         if !missing.is_empty() {
             return Some(format!("this agent lacks {}", missing.join(", ")));
@@ -330,7 +373,7 @@ impl Running {
 
     fn cannot_lend(&self, offer: &CapabilityOffer) -> Option<String> {
         let feature = offer.feature();
-        (!self.machine.features.contains(&feature)).then(|| format!("this agent lacks {}", feature_name(&feature)))
+        (!self.machine.features.contains(&feature)).then(|| format!("this agent lacks {}", feature))
     }
 
     fn apply_prepared(&mut self, id: RunId, unit: UnitId, count: u32, now: Mono) {
@@ -409,7 +452,7 @@ impl Running {
                 .drain_deadline
                 .is_some_and(|at| at <= now)
                 .then_some(UnitFact::DrainTimeEnded),
-            UnitPhase::Starting | UnitPhase::Ready | UnitPhase::Refused => None,
+            UnitPhase::Starting | UnitPhase::Ready | UnitPhase::Refused | UnitPhase::Ended => None,
         }
     }
 
@@ -421,7 +464,8 @@ impl Running {
                 run.phase = phase;
                 match phase {
                     UnitPhase::Ready => {
-                        (run.attempts, run.reason, run.lacked_artifact) = (0, None, false);
+                        (run.attempts, run.reason) = (0, None);
+                        (run.lacked_artifact, run.lacked_secret) = (false, false);
                     }
                     UnitPhase::Draining => run.drain_deadline = Some(now.plus(DRAIN_MS)),
                     UnitPhase::Fetching => run.retry_at = None,
@@ -511,13 +555,6 @@ fn uses(run: &Run, digest: Digest, wasi: Option<Wasi>) -> bool {
     components
         .into_iter()
         .any(|c| c.artifact == digest && wasi.is_none_or(|w| w == c.wasi))
-}
-
-fn feature_name(feature: &Feature) -> String {
-    match serde_json::to_value(feature) {
-        Ok(serde_json::Value::String(name)) if *feature != Feature::Unknown => name,
-        _ => "a feature of a newer release".to_owned(),
-    }
 }
 
 /// A reason, cut to what is reported.

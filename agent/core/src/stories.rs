@@ -5,7 +5,7 @@ use crate::fact::Fact;
 use crate::report::{REPORT_BYTES_MAX, Reporter};
 use crate::testing::{Host, Spec, artifact};
 use heddle_protocol::host_report::UnitPhase;
-use heddle_protocol::host_spec::{Feature, Wasi};
+use heddle_protocol::host_spec::{Compile, Feature, Wasi};
 use heddle_protocol::id::BootId;
 
 #[test]
@@ -22,6 +22,26 @@ fn a_unit_is_fetched_compiled_prepared_and_then_serves() {
     host.finish_all();
     assert_eq!(host.in_words(), "default/web@1 ×2 ready");
     assert_eq!(host.serves("web"), [1]);
+}
+
+#[test]
+fn what_the_scheduler_compiles_is_not_fetched() {
+    let mut host = Host::new();
+    let mut spec = Spec::default().unit("web", 1, 2);
+    spec.0.compile = Compile::Precompiled;
+    host.accept(&spec);
+    assert!(!host.pending.iter().any(|a| matches!(a, Action::FetchArtifact { .. })));
+    let compile = host.find(|a| matches!(a, Action::CompileArtifact { .. }));
+    let (by, size) = match &host.pending[compile] {
+        Action::CompileArtifact { by, bytes, .. } => (*by, *bytes),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(by, Compile::Precompiled);
+    assert!(size > 0, "the bytes to compile from are told as well");
+    host.finish(compile, true);
+    assert_eq!(host.in_words(), "default/web@1 ×2 starting");
+    host.finish_all();
+    assert_eq!(host.in_words(), "default/web@1 ×2 ready");
 }
 
 #[test]
@@ -73,7 +93,7 @@ fn a_generation_number_used_again_with_another_template_is_another_run() {
     let mut host = Host::new();
     host.accept(&Spec::default().unit("web", 1, 1));
     host.finish_all();
-    host.accept(&Spec::default().unit_that_needs("web", 1, 1, [Feature::WasiP2, Feature::Http]));
+    host.accept(&Spec::default().unit_that_needs("web", 1, 1, [Feature::WASI_P2, Feature::HTTP]));
     assert_eq!(host.in_words(), "default/web@1 ×1 draining\ndefault/web@1 ×1 starting");
     host.finish_all();
     assert_eq!(host.in_words(), "default/web@1 ×1 ready");
@@ -108,14 +128,14 @@ fn a_unit_that_needs_an_unknown_feature_is_refused_and_others_run() {
     let mut host = Host::new();
     host.accept(
         &Spec::default()
-            .unit_that_needs("odd", 1, 1, [Feature::WasiP3, Feature::Unknown])
+            .unit_that_needs("odd", 1, 1, [Feature::WASI_P3, Feature::custom("teleport")])
             .unit("web", 1, 1),
     );
     host.finish_all();
     host.pass(60_000);
     assert_eq!(
         host.in_words(),
-        "default/odd@1 ×1 refused: this agent lacks wasi-p3, a feature of a newer release\ndefault/web@1 ×1 ready"
+        "default/odd@1 ×1 refused: this agent lacks teleport, wasi-p3\ndefault/web@1 ×1 ready"
     );
 }
 
@@ -345,7 +365,7 @@ fn a_report_says_only_what_changed_and_numbers_every_message() {
 fn a_large_report_is_split_below_the_message_limit() {
     let mut host = Host::new();
     let spec = (0..4_000).fold(Spec::default(), |spec, i| {
-        spec.unit_that_needs(&format!("{}-{i}", "x".repeat(50)), 1, 1, [Feature::WasiP3])
+        spec.unit_that_needs(&format!("{}-{i}", "x".repeat(50)), 1, 1, [Feature::WASI_P3])
     });
     host.accept(&spec);
     let messages = Reporter::new(BootId::new("b")).changes(&host.running, None);

@@ -7,8 +7,8 @@ use crate::reconcile::reconcile;
 use crate::running::{Machine, RunId, Running};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{
-    CapabilityOffer, Feature, HostSpecBody, Instances, Limits, Route, RouteTarget, Template, TemplateComponent, Unit,
-    Wasi,
+    CapabilityOffer, Compile, Feature, HostSpecBody, Instances, Limits, Route, RouteTarget, Template,
+    TemplateComponent, Unit, Wasi,
 };
 use heddle_protocol::id::{CapabilityName, ComponentName, Generation, UnitId, WorkloadId};
 use heddle_protocol::time::Mono;
@@ -32,7 +32,7 @@ pub(crate) struct Spec(pub(crate) HostSpecBody);
 
 impl Spec {
     pub(crate) fn unit(self, name: &str, generation: u64, count: u32) -> Self {
-        self.unit_that_needs(name, generation, count, [Feature::WasiP2])
+        self.unit_that_needs(name, generation, count, [Feature::WASI_P2])
     }
 
     pub(crate) fn unit_that_needs<const N: usize>(
@@ -42,6 +42,8 @@ impl Spec {
         count: u32,
         features: [Feature; N],
     ) -> Self {
+        // The longer way: the other one leaves a step out.
+        self.0.compile = Compile::Local;
         let component = ComponentName::parse("main").unwrap();
         let template = Template {
             requires: features.into_iter().collect(),
@@ -52,16 +54,23 @@ impl Spec {
                 wasi: Wasi::P2,
                 config: BTreeMap::new(),
                 bindings: BTreeMap::new(),
+                secrets: BTreeMap::new(),
+                parts: BTreeMap::new(),
+                calls: BTreeMap::new(),
             }],
             limits: Limits {
                 memory_bytes: 1 << 20,
                 time_ms: 1_000,
                 concurrency: 10,
+                egress: Vec::new(),
+                cpu_millis: None,
             },
             instances: Instances {
                 reuse: 1,
                 concurrency: 1,
             },
+            run: None,
+            consumes: Vec::new(),
         };
         let digest = Digest::of_json(&template).unwrap();
         let id = unit_id(name, generation);
@@ -110,7 +119,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new() -> Self {
         let machine = Machine {
-            features: [Feature::WasiP2, Feature::Http].into_iter().collect(),
+            features: [Feature::WASI_P2, Feature::HTTP].into_iter().collect(),
             instance_memory_bytes_max: Some(64 << 20),
         };
         Self {
@@ -208,8 +217,8 @@ impl Host {
                 digest,
                 reason: "nobody answers".into(),
             },
-            (Action::CompileArtifact { digest, wasi }, true) => Fact::ComponentCompiled { digest, wasi },
-            (Action::CompileArtifact { digest, wasi }, false) => Fact::ArtifactLost { digest, wasi },
+            (Action::CompileArtifact { digest, wasi, .. }, true) => Fact::ComponentCompiled { digest, wasi },
+            (Action::CompileArtifact { digest, wasi, .. }, false) => Fact::ArtifactLost { digest, wasi },
             (Action::PrepareUnit { run, unit, count, .. }, true) => {
                 self.held.insert(run, (unit.clone(), count));
                 Fact::UnitPrepared { run, unit, count }
@@ -218,6 +227,7 @@ impl Host {
                 run,
                 reason: "it traps".into(),
                 for_good: false,
+                lacks_secret: false,
             },
             (Action::DrainUnit { run, .. }, true) => Fact::UnitDrained { run },
             // A call that does not end: its deadline takes care of it.

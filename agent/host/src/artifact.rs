@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use heddle_protocol::api::artifact::ArtifactChunk;
-use heddle_protocol::defaults::{ARTIFACT_BYTES_MAX, CHUNK_BYTES};
+use heddle_protocol::defaults::{ARTIFACT_BYTES_MAX, CHUNK_BYTES, CODE_BYTES_MAX};
 use heddle_protocol::digest::Digest;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct ArtifactFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// It is larger than an artifact may be.
-    #[error("failed to fetch {digest}: it has {bytes} bytes, and at most {ARTIFACT_BYTES_MAX} are allowed")]
+    #[error("failed to fetch {digest}: it has {bytes} bytes, more than are allowed")]
     TooLarge {
         /// The artifact.
         digest: Digest,
@@ -163,6 +163,31 @@ pub async fn fetch(
             why: e.to_string(),
         })
     })
+}
+
+/// Native code of an artifact, in chunks from whoever serves it. What came of it is kept as part of an artifact is, but not
+/// the whole: that is for the cache of compiled code.
+pub(crate) async fn fetch_code(
+    files: &ArtifactFiles,
+    uplink: &dyn Uplink,
+    digest: Digest,
+    bytes: u64,
+) -> Result<Vec<u8>, ArtifactError> {
+    if bytes > CODE_BYTES_MAX {
+        return Err(ArtifactError::TooLarge { digest, bytes });
+    }
+    let mut whole = files.take_part(&digest, bytes);
+    if let Err(e) = fetch_rest(uplink, digest, bytes, &mut whole).await {
+        files.keep_part(&digest, &whole);
+        return Err(e);
+    }
+    let checked = tokio::task::spawn_blocking(move || (Digest::of(&whole), whole)).await;
+    let why = match checked {
+        Ok((found, whole)) if found == digest => return Ok(whole),
+        Ok((found, _)) => format!("the bytes that came are {found}"),
+        Err(e) => e.to_string(),
+    };
+    Err(ArtifactError::OtherBytes { digest, why })
 }
 
 /// Appends what is missing. Chunks may come in any order; `whole` grows only by what follows on.

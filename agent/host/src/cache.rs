@@ -117,6 +117,7 @@ mod tests {
             version: Version { epoch: 1, n },
             body_digest: body.digest().unwrap(),
             body,
+            secrets: std::collections::BTreeMap::new(),
         };
         seal(Kind::Spec, &serde_json::to_vec(&spec).unwrap(), key)
             .unwrap()

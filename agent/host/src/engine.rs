@@ -4,19 +4,20 @@
 //! 0.2 run on an engine without concurrency support, which makes their calls cheaper; those of 0.3 need it.
 
 mod config;
+pub(crate) mod lanes;
 mod ticker;
 
 use crate::engine::config::{PoolSize, engine_config};
 use crate::limits::IdleRoom;
 use heddle_capability::{Ctx, MemoryBudget, base_linker};
-use heddle_protocol::defaults::ARTIFACT_BYTES_MAX;
+#[cfg(feature = "compiler")]
+use heddle_engine::CompileError;
+use heddle_engine::EngineProfile;
 use heddle_protocol::host_spec::Wasi;
-use sha2::{Digest, Sha256};
-use std::hash::{Hash, Hasher};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 pub use config::{Allocator, EngineOptions};
 
@@ -27,6 +28,7 @@ pub struct Engines {
 }
 
 struct Shared {
+    profile: EngineProfile,
     p2: OneEngine,
     p3: OneEngine,
     allocator: Allocator,
@@ -47,6 +49,8 @@ pub struct CompiledComponent {
     pub(crate) component: Component,
     pub(crate) wasi: Wasi,
     pub(crate) engines: Engines,
+    /// It, linked with nothing but what every agent offers: the same for all units that bind nothing.
+    pub(crate) unbound: Arc<OnceLock<InstancePre<Ctx>>>,
 }
 
 /// Why an engine cannot be made, or a component not be compiled or loaded.
@@ -60,19 +64,12 @@ pub enum EngineError {
         /// Why.
         source: wasmtime::Error,
     },
-    /// The artifact is too large.
-    #[error("failed to compile: the component has {bytes} bytes, more than {max}")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The most that is taken.
-        max: u64,
-    },
-    /// The bytes are no component that this engine can run.
-    #[error("failed to compile the component")]
-    Compile(#[source] wasmtime::Error),
+    /// The bytes are no component that this engine can run, or are too many.
+    #[cfg(feature = "compiler")]
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// Compiled code cannot be loaded: it is damaged, or made by another engine.
-    #[error("failed to load compiled code; it is compiled again")]
+    #[error("failed to load compiled code")]
     Load(#[source] wasmtime::Error),
 }
 
@@ -86,7 +83,8 @@ impl Engines {
             Allocator::Pooling => Some(PoolSize::of(options)),
             Allocator::OnDemand => None,
         };
-        let made = both(pool.as_ref());
+        let profile = EngineProfile::of_this_machine();
+        let made = both(&profile, pool.as_ref());
         let (engines, allocator, fallback) = match (made, pool.is_some()) {
             (Ok(engines), true) => (engines, Allocator::Pooling, None),
             (Ok(engines), false) => (engines, Allocator::OnDemand, None),
@@ -94,7 +92,7 @@ impl Engines {
             (Err(error), true) => {
                 let why = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(why, "the instance pool cannot be reserved; making instances on demand");
-                (both(None)?, Allocator::OnDemand, Some(why))
+                (both(&profile, None)?, Allocator::OnDemand, Some(why))
             }
         };
         let [p2, p3] = engines;
@@ -105,6 +103,7 @@ impl Engines {
         let idle = Arc::new(IdleRoom::new(options.instances / 2));
         Ok(Self {
             shared: Arc::new(Shared {
+                profile,
                 p2,
                 p3,
                 allocator,
@@ -116,39 +115,47 @@ impl Engines {
         })
     }
 
+    /// What code must be made for, to be loaded here.
+    pub fn profile(&self) -> &EngineProfile {
+        &self.shared.profile
+    }
+
     /// A digest of everything that compiled code depends on. Compiled code fits only the same fingerprint.
     pub fn fingerprint(&self, wasi: Wasi) -> String {
-        let mut hasher = Sha256Hasher(Sha256::new());
-        self.one(wasi).engine.precompile_compatibility_hash().hash(&mut hasher);
-        hex::encode(&hasher.0.finalize()[..16])
+        self.shared.profile.fingerprint(wasi)
     }
 
     /// Compiles a component to code that [`Engines::load_compiled`] takes. Takes seconds of CPU time for large ones: call
     /// it where it may block.
+    #[cfg(feature = "compiler")]
     pub fn compile(&self, wasm: &[u8], wasi: Wasi) -> Result<Vec<u8>, EngineError> {
-        check_size(wasm)?;
-        self.one(wasi)
-            .engine
-            .precompile_component(wasm)
-            .map_err(EngineError::Compile)
+        Ok(heddle_engine::compile(&self.shared.profile, wasi, wasm)?)
     }
 
-    /// Loads code that this host compiled itself, by mapping its file.
+    /// Loads code by mapping its file.
     ///
-    /// The caller vouches for the file: that [`Engines::compile`] wrote it, with the same fingerprint, and that nobody
-    /// changed it since. Loading forged code is running it.
+    /// The caller vouches for the file: that this host compiled it or has it from its realm's scheduler, for the same
+    /// fingerprint, and that nobody changed it since. Loading forged code is running it.
     pub fn load_compiled(&self, path: &Path, wasi: Wasi) -> Result<CompiledComponent, EngineError> {
-        // SAFETY: the artifact cache hands out only files that this host compiled and whose MAC it has just checked.
+        // SAFETY: the cache hands out only files that this agent wrote and whose MAC it has just checked; what it writes it
+        // compiled itself, or the realm key signed it.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize_file(&self.one(wasi).engine, path) };
         Ok(self.loaded(component.map_err(EngineError::Load)?, wasi))
     }
 
+    /// Loads code that is kept in memory only, as when the disk is full. The caller vouches for it in the same way.
+    pub fn load_code(&self, code: &[u8], wasi: Wasi) -> Result<CompiledComponent, EngineError> {
+        // SAFETY: as above; the code was made, or its digest and signature were checked, a moment ago.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(&self.one(wasi).engine, code) };
+        Ok(self.loaded(component.map_err(EngineError::Load)?, wasi))
+    }
+
     /// Compiles a component and keeps the code in memory only.
+    #[cfg(feature = "compiler")]
     pub fn load_bytes(&self, wasm: &[u8], wasi: Wasi) -> Result<CompiledComponent, EngineError> {
-        check_size(wasm)?;
-        let component = Component::new(&self.one(wasi).engine, wasm).map_err(EngineError::Compile)?;
-        Ok(self.loaded(component, wasi))
+        self.load_code(&self.compile(wasm, wasi)?, wasi)
     }
 
     /// How instances are made: `pooling` or `on-demand`.
@@ -201,39 +208,18 @@ impl Engines {
             component,
             wasi,
             engines: self.clone(),
+            unbound: Arc::default(),
         }
     }
 }
 
-fn both(pool: Option<&PoolSize>) -> Result<[OneEngine; 2], EngineError> {
+fn both(profile: &EngineProfile, pool: Option<&PoolSize>) -> Result<[OneEngine; 2], EngineError> {
     let make = |wasi| {
         let failed = |source| EngineError::Start { wasi, source };
-        let engine = Engine::new(&engine_config(wasi, pool)).map_err(failed)?;
+        let config = engine_config(profile, wasi, pool).map_err(failed)?;
+        let engine = Engine::new(&config).map_err(failed)?;
         let linker = base_linker(&engine, wasi).map_err(failed)?;
-        Ok(OneEngine { engine, linker })
+        Ok::<_, EngineError>(OneEngine { engine, linker })
     };
     Ok([make(Wasi::P2)?, make(Wasi::P3)?])
-}
-
-fn check_size(wasm: &[u8]) -> Result<(), EngineError> {
-    let (bytes, max) = (wasm.len() as u64, ARTIFACT_BYTES_MAX);
-    if bytes > max {
-        Err(EngineError::TooLarge { bytes, max })
-    } else {
-        Ok(())
-    }
-}
-
-/// Feeds what is hashed to SHA-256, so that the same engine has the same fingerprint in every process.
-struct Sha256Hasher(Sha256);
-
-impl Hasher for Sha256Hasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        let digest = self.0.clone().finalize();
-        digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-    }
 }

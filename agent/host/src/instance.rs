@@ -5,6 +5,7 @@
 //! not feel; instances are used again only as often as the template says.
 
 mod body;
+mod call;
 mod component;
 mod p2;
 mod p3;
@@ -13,7 +14,9 @@ mod prepare;
 use crate::engine::CompiledComponent;
 use crate::instance::component::PreparedComponent;
 use crate::limits::Admission;
-use heddle_capability::{CapabilitySet, LogLines};
+use crate::links::Links;
+use crate::secrets::SecretStore;
+use heddle_capability::{AddressPolicy, Callable, CapabilitySet, LogLines};
 use heddle_capability_http::{Refusal, Reply};
 use heddle_protocol::host_spec::Template;
 use heddle_protocol::id::{ComponentName, UnitId};
@@ -38,6 +41,12 @@ pub struct PrepareRequest {
     pub components: BTreeMap<ComponentName, CompiledComponent>,
     /// What meets the imports that are not WASI itself.
     pub capabilities: Arc<CapabilitySet>,
+    /// Where its calls over the network go.
+    pub links: Links,
+    /// The secrets that its components use.
+    pub secrets: SecretStore,
+    /// Which addresses the guests of this host may reach.
+    pub addresses: Arc<AddressPolicy>,
     /// Where log lines go.
     pub logs: Arc<dyn LogLines>,
 }
@@ -45,6 +54,7 @@ pub struct PrepareRequest {
 /// A unit that is ready to serve.
 pub struct PreparedUnit {
     id: UnitId,
+    template: Arc<Template>,
     admission: Arc<Admission>,
     components: BTreeMap<ComponentName, Arc<PreparedComponent>>,
 }
@@ -100,6 +110,17 @@ impl PreparedUnit {
         self.components
             .get(component)
             .map(|component| Endpoint(Arc::clone(component)))
+    }
+
+    /// The component of that name, to be called by what is not HTTP.
+    pub fn callable(&self, component: &ComponentName) -> Option<Arc<dyn Callable>> {
+        let component = self.components.get(component)?;
+        Some(Arc::clone(component) as Arc<dyn Callable>)
+    }
+
+    /// How it is run.
+    pub fn template(&self) -> &Arc<Template> {
+        &self.template
     }
 
     /// Serves one request with the component of that name.

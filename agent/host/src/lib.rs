@@ -5,6 +5,7 @@
 
 pub mod artifact;
 mod cache;
+mod compile;
 pub mod engine;
 mod files;
 mod health;
@@ -12,12 +13,14 @@ pub mod http;
 pub mod identity;
 pub mod instance;
 pub mod limits;
+pub mod links;
 pub mod logs;
 mod options;
 mod report;
 mod run;
+pub mod secrets;
 mod source;
 
 pub use options::{AgentOptions, SourceOptions};
 pub use run::{Agent, AgentError, run};
-pub use source::{ChunkError, InProcess, InProcessHandle, SourceEvent, Uplink};
+pub use source::{ChunkError, CodeAnswer, InProcess, InProcessHandle, SourceEvent, Uplink};

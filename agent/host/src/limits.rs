@@ -3,6 +3,7 @@
 //! In: calls that begin and end. Out: permits, and the end of draining. A call that finds no permit is refused at once:
 //! a queue would only hide the overload from the balancer in front.
 
+use heddle_capability::CpuBudget;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::Notify;
@@ -11,6 +12,11 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Admission {
     concurrency: u32,
+    /// Processor time of one replica, in thousandths of a core.
+    cpu_millis: Option<u32>,
+    cpu: Arc<CpuBudget>,
+    /// Replicas that the unit stands for.
+    count: AtomicU32,
     /// `count × concurrency`.
     max: AtomicU32,
     in_flight: AtomicU32,
@@ -27,6 +33,9 @@ impl Admission {
     pub fn new(count: u32, concurrency: u32) -> Self {
         Self {
             concurrency,
+            cpu_millis: None,
+            cpu: Arc::default(),
+            count: AtomicU32::new(count),
             max: AtomicU32::new(count.saturating_mul(concurrency)),
             in_flight: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -34,10 +43,34 @@ impl Admission {
         }
     }
 
+    /// Holds each replica to so many thousandths of a core; none to nothing.
+    pub fn with_cpu(self, cpu_millis: Option<u32>) -> Self {
+        let admission = Self { cpu_millis, ..self };
+        admission.cpu.set_share(admission.cpu_share(admission.count()));
+        admission
+    }
+
+    /// The processor time of all its guests together.
+    pub fn cpu(&self) -> &Arc<CpuBudget> {
+        &self.cpu
+    }
+
+    fn cpu_share(&self, count: u32) -> Option<u64> {
+        self.cpu_millis
+            .map(|millis| u64::from(millis) * u64::from(count.max(1)))
+    }
+
     /// Changes how many replicas the unit stands for. Calls in flight go on.
     pub fn set_count(&self, count: u32) {
+        self.count.store(count, Ordering::Relaxed);
+        self.cpu.set_share(self.cpu_share(count));
         self.max
             .store(count.saturating_mul(self.concurrency), Ordering::Relaxed);
+    }
+
+    /// Replicas that the unit stands for.
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Admits a call, if there is room.

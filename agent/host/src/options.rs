@@ -4,6 +4,7 @@ use crate::engine::Allocator;
 use crate::source::InProcess;
 use heddle_protocol::defaults::{HEARTBEAT_MS, HOST_REPLICA_SLOTS, LEAVING_DEADLINE_MS};
 use heddle_protocol::id::{CapabilityName, HostId, Realm};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct AgentOptions {
     pub replica_slots: u32,
     /// How instances are made. Where a pool cannot be reserved, they are made on demand.
     pub allocator: Allocator,
+    /// Networks that guests may reach although they are the host itself or its link; never the fleet's own servers.
+    pub egress_allow: Vec<IpNet>,
     /// Where `/metrics` and `/healthz` are served; none serves them nowhere.
     pub http: Option<SocketAddr>,
     /// How often it says that it lives.
@@ -74,6 +77,7 @@ impl AgentOptions {
             memory_bytes: None,
             replica_slots: HOST_REPLICA_SLOTS,
             allocator: Allocator::Pooling,
+            egress_allow: Vec::new(),
             http: None,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
             leaving_deadline: Duration::from_millis(LEAVING_DEADLINE_MS),

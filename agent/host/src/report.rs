@@ -18,6 +18,7 @@ pub(crate) struct Introduction {
     capacity: Capacity,
     features: BTreeSet<Feature>,
     engine: Engine,
+    seal_key: String,
 }
 
 impl Introduction {
@@ -27,6 +28,7 @@ impl Introduction {
         capacity: Capacity,
         features: BTreeSet<Feature>,
         engine: Engine,
+        seal_key: &str,
     ) -> Self {
         let labels = identity::labels(&me.host, &options.labels);
         Self {
@@ -36,6 +38,7 @@ impl Introduction {
             capacity,
             features,
             engine,
+            seal_key: seal_key.to_owned(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Introduction {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             bound: reporter.bound().clone(),
             accepted,
+            seal_key: self.seal_key.clone(),
         }
     }
 

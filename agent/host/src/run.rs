@@ -3,10 +3,14 @@
 //! In: options, and a future that ends when the agent should stop. Out: nothing, or why it could not start. The loop
 //! itself is in `control`; it never waits for a fetch, a compile or a guest.
 
+mod command;
 mod control;
 mod execute;
+mod fired;
 mod leave;
+mod live;
 mod runner;
+mod service;
 #[cfg(test)]
 mod tests;
 mod wasm;
@@ -14,20 +18,25 @@ mod wasm;
 use crate::artifact::ArtifactFiles;
 use crate::cache::compiled::CompiledFiles;
 use crate::cache::{self, SpecWriter};
+use crate::compile::Compiler;
 use crate::engine::{EngineError, EngineOptions, Engines};
 use crate::health::{self, Health};
 use crate::identity::{self, KeyError};
+use crate::links::Links;
 use crate::logs::LogSink;
 use crate::options::{AgentOptions, SourceOptions};
 use crate::report::Introduction;
 use crate::run::control::{Control, Parts};
-pub(crate) use crate::run::runner::Runner;
-use crate::run::wasm::WasmRunner;
+pub(crate) use crate::run::runner::{Failure, Runner};
+pub(crate) use crate::run::wasm::whole;
+use crate::run::wasm::{WasmParts, WasmRunner};
+use crate::secrets::{SecretIntake, SecretStore};
 use crate::source::{self, Started};
 use heddle_agent_core::{Identity, Machine};
-use heddle_capability::{Capability, CapabilitySet, CapabilitySetBuilder};
+use heddle_capability::{AddressPolicy, Capability, CapabilitySet, CapabilitySetBuilder, Lending};
 use heddle_protocol::host_report::Capacity;
 use heddle_wire::connect::ConnectError;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,12 +92,20 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent with the capabilities that come with it: configuration, logging, and key-value stores in memory.
+    /// An agent with the capabilities that come with it: configuration, logging, secrets, and key-value stores in memory.
     pub fn builder(options: AgentOptions) -> Self {
         let capabilities = CapabilitySet::builder()
             .capability(heddle_capability_config::Config)
             .capability(heddle_capability_logging::Logging)
-            .capability(heddle_capability_keyvalue::KeyvalueMemory::default());
+            .capability(heddle_capability_secrets::Secrets)
+            .capability(heddle_capability_messaging::MessagingNats)
+            .capability(heddle_capability_messaging::MessagingJetstream)
+            .capability(heddle_capability_postgres::Postgres)
+            .capability(heddle_capability_keyvalue::KeyvalueMemory::default())
+            .capability(heddle_capability_keyvalue_nats::KeyvalueNats)
+            .capability(heddle_capability_keyvalue_redis::KeyvalueRedis)
+            .capability(heddle_capability_blobstore::BlobstoreFilesystem::default())
+            .capability(heddle_capability_blobstore::BlobstoreNats);
         Self { options, capabilities }
     }
 
@@ -119,6 +136,11 @@ impl Agent {
         let memory_bytes = options.memory_bytes.unwrap_or_else(identity::default_memory_bytes);
         let logs = LogSink::new(me.host.clone());
         let artifacts = ArtifactFiles::new(&options.data);
+        let secrets = SecretStore::default();
+        let intake = SecretIntake::open(&options.data, &me, secrets.clone()).map_err(|source| AgentError::Data {
+            path: options.data.clone(),
+            source,
+        })?;
         let runner = {
             let compiled = CompiledFiles::open(&options.data).map_err(|source| AgentError::Data {
                 path: options.data.clone(),
@@ -132,14 +154,30 @@ impl Agent {
             let engines = Engines::new(&engines)?;
             let capabilities = Arc::new(self.capabilities.build());
             let bind = options.bind.clone();
-            Arc::new(WasmRunner::new(
+            let own = own_servers(&options.source).await;
+            let addresses = Arc::new(AddressPolicy::new(options.egress_allow.clone(), own));
+            let lending = Lending {
+                secrets: BTreeMap::new(),
+                nats_url: match &options.source {
+                    SourceOptions::Nats { url, .. } => Some(url.clone()),
+                    SourceOptions::File(_) | SourceOptions::InProcess(_) => None,
+                },
+                data: options.data.clone(),
+            };
+            let links = Links::new(options.realm.clone(), lending.nats_url.clone(), secrets.clone());
+            let realm_keys = options.realm_keys.clone();
+            let compiler = Compiler::new(engines.clone(), artifacts.clone(), compiled, realm_keys);
+            Arc::new(WasmRunner::new(WasmParts {
                 engines,
                 capabilities,
                 bind,
-                artifacts.clone(),
-                compiled,
-                logs.clone(),
-            ))
+                compiler,
+                logs: logs.clone(),
+                secrets: secrets.clone(),
+                addresses,
+                links,
+                lending,
+            }))
         };
         let capacity = Capacity {
             memory_bytes,
@@ -156,6 +194,7 @@ impl Agent {
             capacity,
             machine.features.clone(),
             runner.engine(),
+            intake.seal_key(),
         );
         let health = Arc::new(Health::new(&me, options.heartbeat));
         if let Some(address) = options.http {
@@ -184,6 +223,7 @@ impl Agent {
             artifacts,
             writer: SpecWriter::start(&options.data),
             logs,
+            secrets: intake,
             health,
             heartbeat: options.heartbeat,
             leaving_deadline: options.leaving_deadline,
@@ -202,6 +242,30 @@ impl Agent {
 /// Runs an agent with the capabilities that come with it.
 pub async fn run(options: AgentOptions, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     Agent::builder(options).run(shutdown).await
+}
+
+/// Where the fleet's NATS is, as far as it can be found out: guests must not reach it.
+async fn own_servers(source: &SourceOptions) -> Vec<SocketAddr> {
+    let SourceOptions::Nats { url, .. } = source else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for server in url.split(',') {
+        let address = server.trim().rsplit_once("://").map_or(server.trim(), |(_, rest)| rest);
+        let address = address
+            .rsplit_once('@')
+            .map_or(address, |(_, rest)| rest)
+            .trim_end_matches('/');
+        let address = match address.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
+            _ => format!("{address}:4222"),
+        };
+        // A name that cannot be resolved now leads nowhere for guests either, until the agent starts again.
+        if let Ok(addresses) = tokio::net::lookup_host(address).await {
+            found.extend(addresses);
+        }
+    }
+    found
 }
 
 /// Takes the data folder for this process alone.

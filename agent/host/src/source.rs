@@ -18,7 +18,7 @@ use heddle_agent_core::{ReadSpec, Sender};
 use heddle_protocol::api::artifact::ArtifactChunk;
 use heddle_protocol::api::logs::{LogLines, Logs};
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_report::{Heartbeat, Hello, HostReport, SpecAnswer, SpecRefusal};
+use heddle_protocol::host_report::{Fire, FireAnswer, Heartbeat, Hello, HostReport, SpecAnswer, SpecRefusal};
 use heddle_protocol::host_spec::HostSpecBody;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +63,13 @@ pub enum SourceEvent {
         /// Takes the answer.
         reply: oneshot::Sender<LogLines>,
     },
+    /// Run something once, now.
+    Fire {
+        /// What.
+        fire: Fire,
+        /// Takes the answer.
+        reply: oneshot::Sender<FireAnswer>,
+    },
     /// The link is up.
     LinkUp,
     /// The link is down.
@@ -89,6 +96,24 @@ pub trait Uplink: Send + Sync + 'static {
 
     /// Bytes of an artifact, from an offset on.
     async fn artifact_chunk(&self, digest: Digest, offset: u64) -> Result<(ArtifactChunk, Bytes), ChunkError>;
+
+    /// Asks for an artifact's native code. Where nobody compiles for this agent, that is the answer.
+    async fn compiled(&self, _artifact: Digest, _fingerprint: &str) -> Result<CodeAnswer, ChunkError> {
+        Ok(CodeAnswer::Unsupported(
+            "its specs come from nobody who compiles".to_owned(),
+        ))
+    }
+}
+
+/// What is said of an artifact's native code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodeAnswer {
+    /// The envelope that describes it, as it came.
+    Signed(Bytes),
+    /// It is being compiled; ask again in a moment.
+    UnderWay,
+    /// Nobody compiles for this engine, and why.
+    Unsupported(String),
 }
 
 /// Why a chunk of an artifact did not come.

@@ -14,8 +14,8 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{Kind, seal};
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::host_spec::{
-    CapabilityOffer, Feature, HostSpec, HostSpecBody, Instances, Route, RouteTarget, Template, TemplateComponent, Unit,
-    Wasi,
+    CapabilityOffer, Compile, Feature, HostSpec, HostSpecBody, Instances, Route, RouteTarget, Template,
+    TemplateComponent, Unit, Wasi,
 };
 use heddle_protocol::id::{BootId, Generation, HostId, Realm, UnitId, Version, WorkloadId};
 use heddle_protocol::sign::SigningKey;
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 /// The guest `hello` under `/hello`, on a listener named `web`.
 fn hello_body(listen: SocketAddr, wasm: &[u8], generation: u64) -> HostSpecBody {
     let template = Template {
-        requires: BTreeSet::from([Feature::WasiP2, Feature::Http]),
+        requires: BTreeSet::from([Feature::WASI_P2, Feature::HTTP]),
         components: vec![TemplateComponent {
             name: component(),
             artifact: Digest::of(wasm),
@@ -41,12 +41,17 @@ fn hello_body(listen: SocketAddr, wasm: &[u8], generation: u64) -> HostSpecBody 
             wasi: Wasi::P2,
             config: BTreeMap::new(),
             bindings: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            calls: BTreeMap::new(),
         }],
         limits: limits(),
         instances: Instances {
             reuse: 1,
             concurrency: 1,
         },
+        run: None,
+        consumes: Vec::new(),
     };
     let digest = Digest::of_json(&template).unwrap();
     let unit = UnitId {
@@ -76,6 +81,7 @@ fn hello_body(listen: SocketAddr, wasm: &[u8], generation: u64) -> HostSpecBody 
             }],
         }],
         capabilities: BTreeMap::from([(name("web"), offer)]),
+        ..HostSpecBody::default()
     }
 }
 
@@ -168,8 +174,7 @@ async fn an_embedded_agent_serves_rolls_over_and_lets_go_of_everything() {
     handle.run(hello_body(web, &wasm, 2)).await.unwrap();
     until_it_answers(web, "/hello", "hello from heddle").await;
 
-    let metrics = get(health, "/metrics").await.unwrap();
-    assert!(metrics.contains("heddle_agent_units{phase=\"ready\"} 1"), "{metrics}");
+    until_it_answers(health, "/metrics", "heddle_agent_units{phase=\"ready\"} 1").await;
     assert!(get(health, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
 
     handle.run(HostSpecBody::default()).await.unwrap();
@@ -203,7 +208,11 @@ async fn an_agent_without_a_scheduler_runs_what_a_file_says() {
 async fn an_agent_that_is_cut_off_brings_its_work_back_from_its_cache() {
     let data = tempfile::tempdir().unwrap();
     let (web, wasm, realm_key) = (free_address(), guest("hello"), SigningKey::generate());
-    let body = hello_body(web, &wasm, 1);
+    // Nobody compiles for an agent that is cut off.
+    let body = HostSpecBody {
+        compile: Compile::Local,
+        ..hello_body(web, &wasm, 1)
+    };
     let spec = HostSpec {
         realm: Realm::parse("eu").unwrap(),
         host: HostId::parse("h-1").unwrap(),
@@ -211,6 +220,7 @@ async fn an_agent_that_is_cut_off_brings_its_work_back_from_its_cache() {
         version: Version { epoch: 4, n: 2 },
         body_digest: body.digest().unwrap(),
         body,
+        secrets: BTreeMap::new(),
     };
     let sealed = seal(Kind::Spec, &serde_json::to_vec(&spec).unwrap(), &realm_key).unwrap();
     std::fs::write(data.path().join("spec.json"), sealed).unwrap();

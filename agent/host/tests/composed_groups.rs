@@ -1,16 +1,24 @@
 //! What a composed group rests on (docs/decisions/0002-composed-groups.md): components that import one interface keep
 //! configuration, scope and data of their own, although they are one component to the engine.
 //!
-//! The group here is written by hand, as the composer will write it: two parts, each imported interface under a name of
-//! its own, and the parts' own bytes untouched.
+//! One group is written by hand, as the composer writes it: two parts, each imported interface under a name of its own,
+//! and the parts' own bytes untouched. The other is the composer's, prepared and called as an agent does it.
 
-use heddle_capability::{CapabilitySet, Ctx, Import, Log, MemoryBudget, MemoryMeter, NoLogs, base_linker};
+#![allow(clippy::unwrap_used, reason = "in a test a broken expectation is the message")]
+
+mod support;
+
+use heddle_capability::{
+    CapabilitySet, Ctx, Grants, Import, Lending, Log, MemoryBudget, MemoryMeter, NoLogs, base_linker,
+};
 use heddle_capability_config::Config;
 use heddle_capability_keyvalue::KeyvalueMemory;
-use heddle_protocol::host_spec::{CapabilityOffer, Wasi};
+use heddle_compose::{Link, Part, compose};
+use heddle_protocol::digest::Digest;
+use heddle_protocol::host_spec::{self, Binding, CapabilityOffer, TemplateComponent, Wasi};
 use heddle_protocol::id::{CapabilityName, ComponentName, Generation, UnitId, WorkloadId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::component::Component;
 use wasmtime::{Config as EngineConfig, Engine};
@@ -54,8 +62,19 @@ fn imports(suffix: &str, name: impl Fn(&str) -> String) -> String {
 
 /// One part: `letter` answers the first byte of its configured `letter`, `count` adds one to its counter `n`.
 fn part() -> String {
+    component(
+        "",
+        r#"
+        (func (export "letter") (result u32) (canon lift (core func $main "letter")))
+        (func (export "count") (result u64) (canon lift (core func $main "count")))
+        "#,
+    )
+}
+
+/// A component that can do what a part does, with further imports and with these exports.
+fn component(further: &str, exports: &str) -> String {
     format!(
-        r#"(component $part {imports}
+        r#"(component $part {imports} {further}
         (core module $memory
             (memory (export "memory") 1)
             (global $next (mut i32) (i32.const 1024))
@@ -89,8 +108,7 @@ fn part() -> String {
             (export "get" (func $get))
             (export "open" (func $open))
             (export "increment" (func $increment))))))
-        (func (export "letter") (result u32) (canon lift (core func $main "letter")))
-        (func (export "count") (result u64) (canon lift (core func $main "count"))))
+        {exports})
         "#,
         imports = imports("", str::to_owned)
     )
@@ -138,8 +156,12 @@ async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
         CapabilityName::parse("config").unwrap(),
         CapabilityName::parse("sessions").unwrap(),
     );
-    set.apply(&sessions, &CapabilityOffer::KeyvalueMemory { shared: false })
-        .unwrap();
+    set.apply(
+        &sessions,
+        &CapabilityOffer::KeyvalueMemory { shared: false },
+        &Lending::default(),
+    )
+    .unwrap();
 
     let unit = UnitId {
         workload: WorkloadId::parse("shop/cart").unwrap(),
@@ -156,6 +178,7 @@ async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
                 unit: &unit,
                 component: &part,
                 config: &values,
+                secrets: &BTreeMap::new(),
                 scope,
                 log: &log,
             };
@@ -166,7 +189,13 @@ async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
 
     let pre = linker.instantiate_pre(&component).unwrap();
     let memory = MemoryMeter::new(Arc::new(MemoryBudget::new(u64::MAX)), 1 << 20);
-    let mut store = Ctx::new(&log, memory, Instant::now() + Duration::from_secs(60)).into_store(&engine);
+    let mut store = Ctx::new(
+        &log,
+        memory,
+        Instant::now() + Duration::from_secs(60),
+        &Grants::default(),
+    )
+    .into_store(&engine);
     let instance = pre.instantiate_async(&mut store).await.unwrap();
     let mut letters = String::new();
     let mut counts = Vec::new();
@@ -185,4 +214,136 @@ async fn each_part_of_a_group_keeps_its_own_configuration_and_data() {
     }
     assert_eq!(letters, "ab", "each part reads its own configuration");
     assert_eq!(counts, [1, 2, 3, 1], "each part counts in its own scope");
+}
+
+const CALLEE: &str = "test:letters/callee@1.0.0";
+const CALLER: &str = "test:letters/caller@1.0.0";
+
+fn callee() -> Vec<u8> {
+    let exports = format!(
+        r#"
+        (func $letter (result u32) (canon lift (core func $main "letter")))
+        (func $count (result u64) (canon lift (core func $main "count")))
+        (instance $out (export "letter" (func $letter)) (export "count" (func $count)))
+        (export "{CALLEE}" (instance $out))
+        "#
+    );
+    wat::parse_str(component("", &exports)).unwrap()
+}
+
+/// Answers for itself, and for the other after it has called it.
+fn caller() -> Vec<u8> {
+    let further = format!(
+        r#"(import "{CALLEE}" (instance $callee
+            (export "letter" (func (result u32)))
+            (export "count" (func (result u64)))))"#
+    );
+    let exports = format!(
+        r#"
+        (core func $their-letter (canon lower (func $callee "letter")))
+        (core func $their-count (canon lower (func $callee "count")))
+        (core module $through
+            (import "callee" "letter" (func $letter (result i32)))
+            (import "callee" "count" (func $count (result i64)))
+            (func (export "letter") (result i32) (call $letter))
+            (func (export "count") (result i64) (call $count)))
+        (core instance $through (instantiate $through (with "callee" (instance
+            (export "letter" (func $their-letter))
+            (export "count" (func $their-count))))))
+        (func $letter-0 (result u32) (canon lift (core func $main "letter")))
+        (func $count-0 (result u64) (canon lift (core func $main "count")))
+        (func $letter-1 (result u32) (canon lift (core func $through "letter")))
+        (func $count-1 (result u64) (canon lift (core func $through "count")))
+        (instance $out
+            (export "letter-own" (func $letter-0)) (export "count-own" (func $count-0))
+            (export "letter-theirs" (func $letter-1)) (export "count-theirs" (func $count-1)))
+        (export "{CALLER}" (instance $out))
+        "#
+    );
+    wat::parse_str(component(&further, &exports)).unwrap()
+}
+
+/// What the scheduler says of such a whole: each import under its part's name, bound with the part's own scope.
+fn template(bytes: &[u8]) -> TemplateComponent {
+    let mut bindings = BTreeMap::new();
+    for (k, (part, scope)) in [(Some("callee"), "bank"), (None, "shop")].into_iter().enumerate() {
+        for (interface, capability) in [(CONFIG, "config"), (STORE, "sessions"), (ATOMICS, "sessions")] {
+            let binding = Binding {
+                interface: Some(interface.to_owned()),
+                part: part.map(str::to_owned),
+                ..Binding::new(CapabilityName::parse(capability).unwrap(), scope)
+            };
+            bindings.insert(group_name(k, interface), binding);
+        }
+    }
+    let letter = |letter: &str| BTreeMap::from([("letter".to_owned(), letter.to_owned())]);
+    let callee = host_spec::Part {
+        config: letter("b"),
+        ..host_spec::Part::default()
+    };
+    TemplateComponent {
+        config: letter("a"),
+        parts: BTreeMap::from([("callee".to_owned(), callee)]),
+        bindings,
+        ..TemplateComponent::new(support::component(), Digest::of(bytes), bytes.len() as u64, Wasi::P2)
+    }
+}
+
+#[tokio::test]
+async fn components_that_were_composed_call_each_other_and_keep_what_is_their_own() {
+    let renamed = |k| {
+        let name = |interface: &str| (interface.to_owned(), group_name(k, interface));
+        BTreeMap::from([CONFIG, STORE, ATOMICS].map(name))
+    };
+    let (callee, caller, zero, one) = (callee(), caller(), renamed(0), renamed(1));
+    let part = |bytes, rename| Part { bytes, rename };
+    let parts = BTreeMap::from([
+        ("callee", part(&callee[..], &zero)),
+        ("caller", part(&caller[..], &one)),
+    ]);
+    let link = Link {
+        from: "caller",
+        import: CALLEE,
+        to: "callee",
+        export: CALLEE,
+    };
+    let whole = compose("caller", &parts, &[link]).unwrap();
+
+    let host = support::Host::new();
+    let compiled = host.engines.load_bytes(&whole, Wasi::P2).unwrap();
+    let plan = support::probe();
+    let unit = host
+        .try_prepare_component(&plan, compiled, template(&whole))
+        .await
+        .unwrap();
+    let found = Arc::new(Mutex::new((String::new(), Vec::new())));
+    let keep = Arc::clone(&found);
+    let work: heddle_capability::Work = Box::new(move |store, instance| {
+        Box::pin(async move {
+            let (_, caller) = instance.get_export(&mut *store, None, CALLER).unwrap();
+            for (of, times) in [("own", 3), ("theirs", 1)] {
+                let (_, letter) = instance
+                    .get_export(&mut *store, Some(&caller), &format!("letter-{of}"))
+                    .unwrap();
+                let letter = instance.get_typed_func::<(), (u32,)>(&mut *store, letter)?;
+                let (byte,) = letter.call_async(&mut *store, ()).await?;
+                keep.lock().unwrap().0.push(char::from_u32(byte).unwrap());
+                let (_, count) = instance
+                    .get_export(&mut *store, Some(&caller), &format!("count-{of}"))
+                    .unwrap();
+                let count = instance.get_typed_func::<(), (u64,)>(&mut *store, count)?;
+                for _ in 0..times {
+                    let (count,) = count.call_async(&mut *store, ()).await?;
+                    keep.lock().unwrap().1.push(count);
+                }
+            }
+            Ok(())
+        })
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let called = unit.callable(&support::component()).unwrap();
+    called.call(deadline, work).await.unwrap();
+    let (letters, counts) = &*found.lock().unwrap();
+    assert_eq!(letters, "ab", "each reads its own configuration");
+    assert_eq!(counts, &[1, 2, 3, 1], "each counts in its own scope");
 }

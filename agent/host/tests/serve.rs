@@ -4,6 +4,7 @@ mod support;
 
 use heddle_agent::engine::{Allocator, EngineOptions, Engines};
 use heddle_agent::http::route_table;
+use heddle_capability::Lending;
 use heddle_capability_http::ERROR_HEADER;
 use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
 use heddle_protocol::host_spec::{CapabilityOffer, Instances, Limits, Wasi};
@@ -176,7 +177,11 @@ async fn a_full_host_refuses_another_instance() {
             ("200 slept 1500 ms", "503 host-full"),
             "{allocator}"
         );
-        assert_eq!(host.line("/version").await, "200 v1");
+        // The slow call's instance goes a moment after its answer.
+        let until = Instant::now() + Duration::from_secs(10);
+        while host.line("/version").await != "200 v1" {
+            assert!(Instant::now() < until, "the host stays full");
+        }
     }
 }
 
@@ -303,7 +308,11 @@ async fn each_namespace_has_its_own_keys() {
     assert_eq!(host.line("/bank/kv?key=n").await, "200 1");
 
     host.capabilities
-        .apply(&name("sessions"), &CapabilityOffer::KeyvalueMemory { shared: true })
+        .apply(
+            &name("sessions"),
+            &CapabilityOffer::KeyvalueMemory { shared: true },
+            &Lending::default(),
+        )
         .unwrap();
     let (shop, bank) = (
         host.prepare(&probe()).await,

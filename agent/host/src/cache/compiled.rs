@@ -1,8 +1,9 @@
-//! Compiled code on the disk: only what this host compiled itself is ever loaded again.
+//! Compiled code on the disk: only what this agent wrote is ever loaded again.
 //!
 //! Compiled code is machine code, so whoever can write it owns the agent. Each file has a seal beside it: a MAC over
-//! its name and content, by a random key that never leaves this host. Without the seal, or with a wrong one, the
-//! component is compiled again. In: code and what it was compiled from. Out: the path of code that may be loaded.
+//! its name and content, by a random key that never leaves this host. Without the seal, or with a wrong one, the code is
+//! made or fetched again. In: code, what it was compiled from and who compiled it. Out: the path of code that may be
+//! loaded.
 
 use crate::files;
 use heddle_protocol::digest::Digest;
@@ -15,6 +16,15 @@ const KEY_FILE: &str = "compiled.key";
 const FOLDER: &str = "compiled";
 /// The block size of SHA-256, in bytes.
 const BLOCK_BYTES: usize = 64;
+
+/// Who compiled some code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This host itself.
+    Own,
+    /// The scheduler; the realm key signed it.
+    Signed,
+}
 
 /// The compiled code of one host.
 #[derive(Debug)]
@@ -45,28 +55,39 @@ impl CompiledFiles {
     }
 
     /// The file of an artifact's code for an engine, if it is there and this host wrote it.
-    pub(crate) fn find(&self, artifact: &Digest, fingerprint: &str) -> Option<PathBuf> {
-        let path = self.path(artifact, fingerprint);
+    pub(crate) fn find(&self, artifact: &Digest, fingerprint: &str, origin: Origin) -> Option<PathBuf> {
+        let path = self.path(artifact, fingerprint, origin);
         let seal = std::fs::read(path.with_extension("seal")).ok()?;
         let code = std::fs::read(&path).ok()?;
         if self.seal(&path, &code)[..] == seal[..] {
             return Some(path);
         }
-        tracing::warn!(path = %path.display(), "compiled code was not written by this agent; it is compiled again");
+        tracing::warn!(path = %path.display(), "compiled code was not written by this agent and is made again");
         None
     }
 
-    /// Keeps code that was just compiled.
-    pub(crate) fn keep(&self, artifact: &Digest, fingerprint: &str, code: &[u8]) -> std::io::Result<PathBuf> {
-        let path = self.path(artifact, fingerprint);
+    /// Keeps code that was just compiled, or fetched and checked.
+    pub(crate) fn keep(
+        &self,
+        artifact: &Digest,
+        fingerprint: &str,
+        origin: Origin,
+        code: &[u8],
+    ) -> std::io::Result<PathBuf> {
+        let path = self.path(artifact, fingerprint, origin);
         files::write_quickly(&path, code)?;
         files::write_quickly(&path.with_extension("seal"), &self.seal(&path, code))?;
         Ok(path)
     }
 
-    fn path(&self, artifact: &Digest, fingerprint: &str) -> PathBuf {
+    fn path(&self, artifact: &Digest, fingerprint: &str, origin: Origin) -> PathBuf {
         let engine = Digest::of(fingerprint.as_bytes()).short();
-        self.folder.join(format!("{}-{engine}.cwasm", artifact.hex()))
+        // Both may be there: an agent that compiles for itself loads only its own.
+        let by = match origin {
+            Origin::Own => "own",
+            Origin::Signed => "signed",
+        };
+        self.folder.join(format!("{}-{engine}-{by}.cwasm", artifact.hex()))
     }
 
     /// HMAC-SHA-256 over the file's name and its content's digest.
@@ -99,12 +120,13 @@ mod tests {
         let artifact = Digest::of(b"a");
         let path = CompiledFiles::open(data.path())
             .unwrap()
-            .keep(&artifact, "engine", b"code")
+            .keep(&artifact, "engine", Origin::Own, b"code")
             .unwrap();
         let reopened = CompiledFiles::open(data.path()).unwrap();
-        assert_eq!(reopened.find(&artifact, "engine"), Some(path));
-        assert_eq!(reopened.find(&artifact, "another engine"), None);
-        assert_eq!(reopened.find(&Digest::of(b"b"), "engine"), None);
+        assert_eq!(reopened.find(&artifact, "engine", Origin::Own), Some(path));
+        assert_eq!(reopened.find(&artifact, "another engine", Origin::Own), None);
+        assert_eq!(reopened.find(&artifact, "engine", Origin::Signed), None);
+        assert_eq!(reopened.find(&Digest::of(b"b"), "engine", Origin::Own), None);
     }
 
     #[test]
@@ -112,15 +134,18 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let files = CompiledFiles::open(data.path()).unwrap();
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        let first = files.keep(&one, "e", b"code one").unwrap();
-        let second = files.keep(&two, "e", b"code two").unwrap();
+        let first = files.keep(&one, "e", Origin::Own, b"code one").unwrap();
+        let second = files.keep(&two, "e", Origin::Own, b"code two").unwrap();
         // Changed, exchanged, or sealed by somebody else.
         std::fs::write(&first, b"code 0ne").unwrap();
-        assert_eq!(files.find(&one, "e"), None);
+        assert_eq!(files.find(&one, "e", Origin::Own), None);
         std::fs::copy(&second, &first).unwrap();
         std::fs::copy(second.with_extension("seal"), first.with_extension("seal")).unwrap();
-        assert_eq!(files.find(&one, "e"), None);
+        assert_eq!(files.find(&one, "e", Origin::Own), None);
         std::fs::remove_file(data.path().join(KEY_FILE)).unwrap();
-        assert_eq!(CompiledFiles::open(data.path()).unwrap().find(&two, "e"), None);
+        assert_eq!(
+            CompiledFiles::open(data.path()).unwrap().find(&two, "e", Origin::Own),
+            None
+        );
     }
 }

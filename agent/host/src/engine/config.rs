@@ -1,5 +1,7 @@
-//! How the engines are set up. In: how much room there is. Out: wasmtime's configuration, each number with its reason.
+//! How instances are made. In: how much room there is. Out: wasmtime's configuration, each number with its reason. What
+//! native code depends on is set in `heddle-engine`.
 
+use heddle_engine::EngineProfile;
 use heddle_protocol::host_spec::Wasi;
 use std::fmt;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -97,27 +99,13 @@ const MEMORY_KEPT_BYTES: usize = 512 << 10;
 const TABLE_KEPT_BYTES: usize = 64 << 10;
 /// Free slots that keep their guest's image mapped, so that its next instance finds everything in place.
 const WARM_SLOTS_MAX: u32 = 256;
-/// Stack of a guest, in bytes: deep enough for interpreters.
-const WASM_STACK_BYTES: usize = 1 << 20;
-/// Stack of a call, in bytes: the guest's, and room for what the host does on top.
-const ASYNC_STACK_BYTES: usize = 2 << 20;
-
-/// The configuration of one engine.
-pub(crate) fn engine_config(wasi: Wasi, pool: Option<&PoolSize>) -> Config {
-    let mut config = Config::new();
-    config.wasm_component_model(true);
-    // Guests are interrupted at their deadline, and let others run at each tick until then.
-    config.epoch_interruption(true);
-    config.memory_init_cow(true);
-    config.max_wasm_stack(WASM_STACK_BYTES);
-    config.async_stack_size(ASYNC_STACK_BYTES);
-    let concurrent = wasi == Wasi::P3;
-    config.concurrency_support(concurrent);
-    config.wasm_component_model_async(concurrent);
+/// The configuration of one engine: what its code depends on, and how its instances are made.
+pub(crate) fn engine_config(profile: &EngineProfile, wasi: Wasi, pool: Option<&PoolSize>) -> wasmtime::Result<Config> {
+    let mut config = profile.config(wasi)?;
     if let Some(pool) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
     }
-    config
+    Ok(config)
 }
 
 fn pooling(size: &PoolSize) -> PoolingAllocationConfig {

@@ -1,11 +1,7 @@
 //! The clock of the engines. In: engines. Out: their epochs, one more at each tick, until they are gone.
 
-use std::time::Duration;
+use heddle_capability::TICK;
 use wasmtime::Engine;
-
-/// How long a guest computes before it lets others run. Short enough that a neighbour's request does not feel it, long
-/// enough that switching costs nothing.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Starts the clock's thread. It ends when both engines are gone.
 pub(crate) fn start(engines: [&Engine; 2]) {

@@ -6,19 +6,24 @@ use crate::instance::GuestBody;
 use crate::instance::p2::{self, P2};
 use crate::instance::p3;
 use crate::limits::{Admission, IdleRoom};
-use heddle_capability::{Ctx, Level, Log, MemoryBudget, MemoryMeter, TimeLimitReached};
+use heddle_capability::{Ctx, Grants, Level, Log, MemoryBudget, MemoryMeter, TimeLimitReached};
 use heddle_capability_http::{Refusal, Reply};
 use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
+use heddle_protocol::id::{ComponentName, UnitId};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
+use wasmtime::component::InstancePre;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
 /// A component that is linked and was tried.
 pub(crate) struct PreparedComponent {
+    pub(crate) unit: UnitId,
+    pub(crate) name: ComponentName,
+    pub(crate) pre: InstancePre<Ctx>,
     pub(crate) maker: Maker,
     pub(crate) handler: Handler,
     pub(crate) admission: Arc<Admission>,
@@ -42,6 +47,7 @@ pub(crate) struct Maker {
     pub(crate) idle: Arc<IdleRoom>,
     pub(crate) log: Arc<Log>,
     pub(crate) memory_bytes: u64,
+    pub(crate) grants: Arc<Grants>,
     /// Wall time of one call.
     pub(crate) time: Duration,
 }
@@ -49,7 +55,7 @@ pub(crate) struct Maker {
 impl Maker {
     pub(crate) fn store(&self, deadline: Instant) -> Store<Ctx> {
         let memory = MemoryMeter::new(Arc::clone(&self.budget), self.memory_bytes);
-        Ctx::new(&self.log, memory, deadline).into_store(&self.engine)
+        Ctx::new(&self.log, memory, deadline, &self.grants).into_store(&self.engine)
     }
 }
 

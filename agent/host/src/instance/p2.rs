@@ -3,6 +3,7 @@
 //! In: a request. Out: a response as soon as the guest has begun one. A call runs in the task of its connection, and in
 //! one of its own only if it goes on after its response is under way.
 
+use crate::engine::lanes::Laned;
 use crate::instance::GuestBody;
 use crate::instance::body::{CappedBody, Run, TooLarge};
 use crate::instance::component::{Handler, PreparedComponent};
@@ -12,6 +13,7 @@ use heddle_capability_http::{Refusal, Reply};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -99,10 +101,23 @@ pub(crate) async fn serve(
     let deadline = Instant::now() + component.maker.time;
     let (request, too_large) = CappedBody::of(request);
     let (send_head, mut head) = oneshot::channel();
-    let mut run: Run = Box::pin(call(Arc::clone(component), permit, request, send_head, deadline));
-    // The guest runs in this very task, so after each of its turns it is enough to look whether there is a response.
-    let first = poll_fn(|cx| match run.as_mut().poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(First::Ended(ended)),
+    let run: Run = Box::pin(call(Arc::clone(component), permit, request, send_head, deadline));
+    let mut run = Laned::new(run, &component.maker.grants.interrupts);
+    // A guest may end without a response, and says so in two ways.
+    let mut closed = false;
+    let first = poll_fn(|cx| match Pin::new(&mut run).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(First::Ended(ended.unwrap_or(Err(Refusal::Trapped)))),
+        // On its own lane it says by itself that there is a response. Here it runs in this very task, so after each of
+        // its turns it is enough to look.
+        Poll::Pending if closed => Poll::Pending,
+        Poll::Pending if run.is_slow() => match Pin::new(&mut head).poll(cx) {
+            Poll::Ready(Ok(head)) => Poll::Ready(First::Head(head)),
+            Poll::Ready(Err(_)) => {
+                closed = true;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        },
         Poll::Pending => match head.try_recv() {
             Ok(head) => Poll::Ready(First::Head(head)),
             Err(_) => Poll::Pending,
@@ -114,6 +129,7 @@ pub(crate) async fn serve(
     });
     let answered = match first {
         Ok(First::Head(Ok(response))) => {
+            let run = Box::pin(async move { run.await.unwrap_or(Err(Refusal::Trapped)) });
             Ok(response.map(|body| Reply::Guest(GuestBody::of_call(body, run, deadline, component))))
         }
         Ok(First::Head(Err(code))) => Err(guest_error(component, &code)),

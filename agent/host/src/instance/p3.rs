@@ -3,6 +3,7 @@
 //! In: a request. Out: the guest's response. wasmtime's own worker runs the instances; here is what it asks: how to make
 //! one, whether it takes another call, and when it has had its time.
 
+use crate::engine::lanes::spawn_slow;
 use crate::instance::GuestBody;
 use crate::instance::body::{CappedBody, TooLarge};
 use crate::instance::component::{Maker, PreparedComponent};
@@ -54,7 +55,16 @@ pub(crate) async fn serve(
 ) -> Result<Response<Reply<GuestBody>>, Refusal> {
     let deadline = Instant::now() + component.maker.time;
     let (request, too_large) = CappedBody::of(request);
-    let answered = handler.handle(deadline, request.map(BodyExt::boxed_unsync));
+    let request = request.map(BodyExt::boxed_unsync);
+    let calls = handler.clone();
+    let call = async move { calls.handle(deadline, request).await };
+    // Its workers begin on the lane that the call begins on.
+    let answered = async {
+        match component.maker.grants.interrupts.lately(Instant::now()) {
+            false => call.await,
+            true => spawn_slow(call).await.unwrap_or_else(|e| Err(wasmtime::Error::new(e))),
+        }
+    };
     // The worker may not get to its own clock while a guest computes.
     let answered = tokio::time::timeout_at((deadline + GRACE).into(), answered).await;
     let refusal = match answered {
@@ -99,6 +109,7 @@ impl HandlerState for State {
     async fn instantiate(&self) -> wasmtime::Result<Instance<Ctx, Expiration, Worker>> {
         let deadline = Instant::now() + self.maker.time;
         let mut store = self.maker.store(deadline);
+        store.data_mut().allow_calls(self.instances.concurrency);
         let made = tokio::time::timeout_at(deadline.into(), self.pre.instantiate_async(&mut store)).await;
         let proxy = match made {
             Ok(Ok(proxy)) => proxy,

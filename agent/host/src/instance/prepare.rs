@@ -8,8 +8,9 @@ use crate::instance::component::{Handler, Maker, PreparedComponent};
 use crate::instance::p2::P2;
 use crate::instance::{PrepareRequest, PreparedUnit, p3};
 use crate::limits::Admission;
-use heddle_capability::{CapabilityError, Ctx, Import, Log};
-use heddle_protocol::host_spec::{Limits, TemplateComponent, Wasi};
+use heddle_capability::{CapabilityError, CpuBudget, Ctx, Egress, EgressRule, Grants, Import, Log, SecretHandle};
+use heddle_capability_wrpc::PlanError;
+use heddle_protocol::host_spec::{TemplateComponent, Wasi};
 use heddle_protocol::id::ComponentName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,21 @@ pub enum PrepareError {
         /// What it was compiled for.
         compiled: Wasi,
     },
+    /// A secret that it uses has not come to this host.
+    #[error(
+        "waits for secret {name} of component {component} ({from}: {path}): the scheduler could not send it yet; see \
+         `heddle events` for what its backend says"
+    )]
+    SecretMissing {
+        /// The component.
+        component: ComponentName,
+        /// The component's name for the secret.
+        name: String,
+        /// The backend.
+        from: String,
+        /// Its path there.
+        path: String,
+    },
     /// A capability does not meet its import.
     #[error("failed to prepare component {component}")]
     Capability {
@@ -50,6 +66,14 @@ pub enum PrepareError {
         component: ComponentName,
         /// Why.
         source: CapabilityError,
+    },
+    /// An import cannot be a call over the network.
+    #[error("failed to prepare component {component}")]
+    Call {
+        /// The component.
+        component: ComponentName,
+        /// Why.
+        source: PlanError,
     },
     /// An import is not met, or met with something of another type. The cause names it.
     #[error("failed to link component {component}")]
@@ -79,7 +103,8 @@ pub enum PrepareError {
 
 /// Prepares a unit: links every import of every component, and makes one instance of each to see that it starts.
 pub async fn prepare(request: PrepareRequest) -> Result<Arc<PreparedUnit>, PrepareError> {
-    let admission = Arc::new(Admission::new(request.count, request.template.limits.concurrency));
+    let limits = &request.template.limits;
+    let admission = Arc::new(Admission::new(request.count, limits.concurrency).with_cpu(limits.cpu_millis));
     let mut components = BTreeMap::new();
     for component in &request.template.components {
         let prepared = prepare_component(&request, component, &admission).await?;
@@ -87,6 +112,7 @@ pub async fn prepare(request: PrepareRequest) -> Result<Arc<PreparedUnit>, Prepa
     }
     Ok(Arc::new(PreparedUnit {
         id: request.unit,
+        template: request.template,
         admission,
         components,
     }))
@@ -110,17 +136,21 @@ async fn prepare_component(
             compiled,
         });
     }
+    secrets_are_here(request, component)?;
     let log = Arc::new(Log::new(request.unit.clone(), name.clone(), Arc::clone(&request.logs)));
     let link_failed = |source| PrepareError::Link {
         component: name.clone(),
         source,
     };
-    let pre = link(request, component, compiled, &log)?;
-    let maker = maker(&request.template.limits, compiled, &log);
+    let pre = link(request, component, (compiled, admission), &log)?;
+    let maker = maker(request, component, compiled, &log, admission.cpu());
     let handler = handler(&pre, &maker, request, compiled).map_err(link_failed)?;
     try_one(&pre, &maker, name).await?;
     let (calls, failed_calls) = (AtomicU64::new(0), AtomicU64::new(0));
     Ok(PreparedComponent {
+        unit: request.unit.clone(),
+        name: name.clone(),
+        pre,
         maker,
         handler,
         admission: Arc::clone(admission),
@@ -133,7 +163,7 @@ async fn prepare_component(
 fn link(
     request: &PrepareRequest,
     component: &TemplateComponent,
-    compiled: &CompiledComponent,
+    (compiled, admission): (&CompiledComponent, &Arc<Admission>),
     log: &Arc<Log>,
 ) -> Result<InstancePre<Ctx>, PrepareError> {
     let name = &component.name;
@@ -145,34 +175,134 @@ fn link(
         component: name.clone(),
         source,
     };
+    // Thousands of workloads may have one image, and most bind nothing: they share the links too.
+    let binds_nothing = component.bindings.is_empty() && component.calls.is_empty();
+    if let Some(pre) = compiled.unbound.get().filter(|_| binds_nothing) {
+        return Ok(pre.clone());
+    }
     let mut linker = compiled.engines.linker(component.wasi);
     request.capabilities.init(&mut linker, component.wasi).map_err(failed)?;
-    for (interface, binding) in &component.bindings {
+    let parts = Parts::of(request, component);
+    for (name_in_linker, binding) in &component.bindings {
+        let part = parts.find(binding.part.as_deref());
         let import = Import {
-            interface,
+            interface: binding.interface.as_deref().unwrap_or(name_in_linker),
             unit: &request.unit,
             component: name,
-            config: &component.config,
+            config: part.config,
+            secrets: &part.secrets,
             scope: &binding.scope,
             log,
         };
-        let mut instance = linker.instance(interface).map_err(failed)?;
+        let mut instance = linker.instance(name_in_linker).map_err(failed)?;
         request
             .capabilities
             .prepare(&binding.capability, &import, &mut instance)
             .map_err(unbound)?;
     }
-    linker.instantiate_pre(&compiled.component).map_err(failed)
+    for (import, call) in &component.calls {
+        let mut instance = linker.instance(import).map_err(failed)?;
+        let called = (&compiled.component, admission);
+        let linked = request.links.link(&request.unit, import, call, called, &mut instance);
+        linked.map_err(|source| PrepareError::Call {
+            component: name.clone(),
+            source,
+        })?;
+    }
+    let pre = linker.instantiate_pre(&compiled.component).map_err(failed)?;
+    if binds_nothing {
+        // Whoever came first keeps its own; both are the same.
+        let _ = compiled.unbound.set(pre.clone());
+    }
+    Ok(pre)
 }
 
-fn maker(limits: &Limits, compiled: &CompiledComponent, log: &Arc<Log>) -> Maker {
+/// The component itself and what is composed into it: each has configuration and secrets of its own.
+struct Parts<'a> {
+    own: PartValues<'a>,
+    others: BTreeMap<&'a str, PartValues<'a>>,
+}
+
+struct PartValues<'a> {
+    config: &'a BTreeMap<String, String>,
+    secrets: BTreeMap<String, SecretHandle>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(request: &PrepareRequest, component: &'a TemplateComponent) -> Self {
+        let values = |config, secrets| PartValues {
+            config,
+            secrets: request.secrets.handles(secrets),
+        };
+        let others = component.parts.iter();
+        Self {
+            own: values(&component.config, &component.secrets),
+            others: others
+                .map(|(name, part)| (name.as_str(), values(&part.config, &part.secrets)))
+                .collect(),
+        }
+    }
+
+    /// A part that the template does not describe has nothing but what the component has.
+    fn find(&self, part: Option<&str>) -> &PartValues<'a> {
+        part.and_then(|part| self.others.get(part)).unwrap_or(&self.own)
+    }
+}
+
+fn maker(
+    request: &PrepareRequest,
+    component: &TemplateComponent,
+    compiled: &CompiledComponent,
+    log: &Arc<Log>,
+    cpu: &Arc<CpuBudget>,
+) -> Maker {
+    let limits = &request.template.limits;
     Maker {
         engine: compiled.engines.engine(compiled.wasi).clone(),
         budget: Arc::clone(compiled.engines.budget()),
         idle: Arc::clone(compiled.engines.idle()),
         log: Arc::clone(log),
         memory_bytes: limits.memory_bytes,
+        grants: Arc::new(grants(request, component, cpu)),
         time: Duration::from_millis(limits.time_ms),
+    }
+}
+
+/// What the manifest grants. Components that are composed into one share their environment, as they share a process
+/// elsewhere.
+fn grants(request: &PrepareRequest, component: &TemplateComponent, cpu: &Arc<CpuBudget>) -> Grants {
+    let parts = component.parts.values().flat_map(|part| part.secrets.values());
+    let env = component.secrets.values().chain(parts).filter_map(|used| {
+        let name = used.env.clone()?;
+        Some((name, request.secrets.handle(used)))
+    });
+    // The scheduler has checked them; one that cannot be read grants nothing.
+    let rules = request.template.limits.egress.iter();
+    let rules = rules.filter_map(|rule| EgressRule::parse(rule).ok()).collect();
+    Grants {
+        env: env.collect(),
+        cpu: Arc::clone(cpu),
+        interrupts: Arc::default(),
+        egress: Arc::new(Egress::new(rules, Arc::clone(&request.addresses))),
+    }
+}
+
+/// Every secret that a component uses must have come: without it the component would only fail later.
+fn secrets_are_here(request: &PrepareRequest, component: &TemplateComponent) -> Result<(), PrepareError> {
+    let parts = component.parts.values().flat_map(|part| &part.secrets);
+    let missing = component
+        .secrets
+        .iter()
+        .chain(parts)
+        .find(|(_, used)| request.secrets.handle(used).get().is_none());
+    match missing {
+        None => Ok(()),
+        Some((name, used)) => Err(PrepareError::SecretMissing {
+            component: component.name.clone(),
+            name: name.clone(),
+            from: used.from.clone(),
+            path: used.path.clone(),
+        }),
     }
 }
 

@@ -12,9 +12,10 @@ use crate::report::Introduction;
 use crate::run::execute::Pools;
 use crate::run::leave::Leaving;
 use crate::run::runner::Runner;
+use crate::secrets::SecretIntake;
 use crate::source::{SourceEvent, Uplink};
 use heddle_agent_core::{Fact, Identity, Jitter, Machine, ReadSpec, Reporter, Running, Sender, accept, reconcile};
-use heddle_protocol::host_report::{Accepted, HostReport, SpecAnswer, SpecRefusal, UnitPhase};
+use heddle_protocol::host_report::{Accepted, FireAnswer, HostReport, SpecAnswer, SpecRefusal, UnitPhase};
 use heddle_protocol::host_spec::HostSpecBody;
 use heddle_protocol::id::Version;
 use heddle_protocol::time::Mono;
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) artifacts: ArtifactFiles,
     pub(crate) writer: SpecWriter,
     pub(crate) logs: LogSink,
+    pub(crate) secrets: SecretIntake,
     pub(crate) health: Arc<Health>,
     pub(crate) heartbeat: Duration,
     pub(crate) leaving_deadline: Duration,
@@ -56,6 +58,7 @@ pub(crate) struct Control {
     pools: Pools,
     pub(super) writer: SpecWriter,
     logs: LogSink,
+    secrets: SecretIntake,
     health: Arc<Health>,
     heartbeat_every: Duration,
     leaving_deadline: Duration,
@@ -73,6 +76,7 @@ impl Control {
     /// A loop that has nothing yet, and where its facts come in.
     pub(crate) fn new(parts: Parts) -> (Self, mpsc::Receiver<Fact>) {
         let (facts, receiver) = mpsc::channel(FACTS_WAITING_MAX);
+        parts.runner.report_to(facts.clone());
         let pools = Pools::new(
             facts,
             Arc::clone(&parts.runner),
@@ -88,6 +92,7 @@ impl Control {
             pools,
             writer: parts.writer,
             logs: parts.logs,
+            secrets: parts.secrets,
             health: parts.health,
             heartbeat_every: parts.heartbeat,
             leaving_deadline: parts.leaving_deadline,
@@ -104,6 +109,7 @@ impl Control {
 
     /// Begins with the spec of an earlier start, before anybody is asked.
     pub(crate) fn restore(&mut self, body: HostSpecBody, accepted: Accepted) {
+        self.secrets.restore(&body);
         self.spec = Arc::new(body);
         self.accepted = Some(accepted);
         self.turn(vec![Fact::SpecAccepted]);
@@ -160,7 +166,7 @@ impl Control {
             }
             for action in actions {
                 self.running.begin(&action);
-                facts.extend(self.pools.execute(action, &self.spec.routes));
+                facts.extend(self.pools.execute(action, &self.spec));
             }
         }
         let reports = self.reporter.changes(&self.running, self.accepted);
@@ -241,6 +247,17 @@ impl Control {
                 tokio::task::spawn_blocking(move || reply.send(sink.newest(&logs)).is_ok());
                 None
             }
+            SourceEvent::Fire { fire, reply } => {
+                let answer = match fire.boot_id == self.me.boot_id {
+                    true => self.runner.fire(&fire),
+                    false => FireAnswer::Refused {
+                        reason: "it is for another start of this agent".to_owned(),
+                    },
+                };
+                tracing::debug!(unit = %fire.unit, due = fire.due.0, ?answer, "due");
+                let _ = reply.send(answer);
+                None
+            }
             SourceEvent::LinkUp => {
                 tracing::info!("the link is up");
                 self.health.note_link(true);
@@ -257,8 +274,10 @@ impl Control {
     /// Takes a signed spec, if it is the next one; the fact is there only if anything is new.
     fn take_spec(&mut self, read: ReadSpec, sender: Sender) -> Result<(Accepted, Option<Fact>), SpecRefusal> {
         let accepted = accept(&self.me, self.accepted, sender, &read)?;
+        // The same spec may come again with secrets that could not be had the first time.
+        let new_secrets = self.secrets.take(&read.spec.body, &read.spec.secrets);
         if self.accepted == Some(accepted) {
-            return Ok((accepted, None));
+            return Ok((accepted, new_secrets.then_some(Fact::SecretsArrived)));
         }
         tracing::info!(version = %accepted.version, units = read.spec.body.units.len(), "accepted a spec");
         self.spec = Arc::new(read.spec.body);

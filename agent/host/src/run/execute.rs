@@ -3,15 +3,20 @@
 //! A task that panics is a failed attempt like any other: its unit waits and is tried again.
 
 use crate::artifact::{self, ArtifactFiles};
-use crate::run::runner::{Compiled, Runner};
+use crate::compile::{NotCompiled, Wanted};
+use crate::run::runner::{Failure, Runner};
 use crate::source::Uplink;
 use heddle_agent_core::{Action, Fact};
-use heddle_protocol::host_spec::Route;
+use heddle_protocol::host_spec::HostSpecBody;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Artifacts fetched at the same time: enough to fill a link, few enough to bound the memory that holds them.
 const FETCHES_MAX: usize = 4;
+/// Artifacts whose code is found, fetched or compiled at the same time. Most wait for the scheduler; those that compile here
+/// take turns by themselves.
+const COMPILES_MAX: usize = 8;
 /// Units prepared at the same time, per core: preparing is mostly CPU time.
 const PREPARES_PER_CORE: usize = 2;
 
@@ -36,7 +41,7 @@ impl Pools {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             fetch: Arc::new(Semaphore::new(FETCHES_MAX)),
-            compile: Arc::new(Semaphore::new(cores)),
+            compile: Arc::new(Semaphore::new(COMPILES_MAX)),
             prepare: Arc::new(Semaphore::new(cores * PREPARES_PER_CORE)),
             facts,
             runner,
@@ -46,11 +51,13 @@ impl Pools {
     }
 
     /// Begins an action. The fact of one that is done at once is returned.
-    pub(crate) fn execute(&self, action: Action, routes: &[Route]) -> Option<Fact> {
+    pub(crate) fn execute(&self, action: Action, spec: &Arc<HostSpecBody>) -> Option<Fact> {
         let runner = Arc::clone(&self.runner);
         match action {
             Action::SetCapability { name, offer } => {
-                return Some(match runner.set_capability(&name, &offer) {
+                let none = BTreeMap::new();
+                let secrets = spec.capability_secrets.get(&name).unwrap_or(&none);
+                return Some(match runner.set_capability(&name, &offer, secrets) {
                     Ok(bound) => Fact::CapabilitySet {
                         name,
                         offer,
@@ -65,7 +72,7 @@ impl Pools {
             Action::RemoveCapability { name } => runner.remove_capability(&name),
             Action::ForgetComponent { digest, wasi } => runner.forget_component(digest, wasi),
             Action::ResizeUnit { run, count, .. } => runner.resize(run, count),
-            Action::SetRoutes { serving } => runner.set_routes(routes, &serving),
+            Action::SetRoutes { serving } => runner.set_live(spec, &serving),
             Action::DropUnit { run, unit } => {
                 tracing::info!(%unit, "gone");
                 runner.drop_unit(run);
@@ -95,19 +102,30 @@ impl Pools {
                     reason,
                 });
             }
-            Action::CompileArtifact { digest, wasi } => {
+            Action::CompileArtifact {
+                digest,
+                bytes,
+                wasi,
+                by,
+            } => {
                 let failed = move |reason, for_good| Fact::ComponentCompileFailed {
                     digest,
                     wasi,
                     reason,
                     for_good,
                 };
+                let wanted = Wanted {
+                    digest,
+                    bytes,
+                    wasi,
+                    by,
+                };
+                let uplink = Arc::clone(&self.uplink);
                 let work = async move {
-                    match tokio::task::spawn_blocking(move || runner.compile(digest, wasi)).await {
-                        Ok(Compiled::Ready) => Fact::ComponentCompiled { digest, wasi },
-                        Ok(Compiled::Lost) => Fact::ArtifactLost { digest, wasi },
-                        Ok(Compiled::Failed(failure)) => failed(failure.reason, failure.for_good),
-                        Err(e) => failed(format!("failed to compile: {e}"), false),
+                    match runner.compile(wanted, &*uplink).await {
+                        Ok(()) => Fact::ComponentCompiled { digest, wasi },
+                        Err(NotCompiled::Lost) => Fact::ArtifactLost { digest, wasi },
+                        Err(NotCompiled::Failed(failure)) => failed(failure.reason, failure.for_good),
                     }
                 };
                 self.begin(&self.compile, work, move |reason| failed(reason, false));
@@ -118,17 +136,22 @@ impl Pools {
                 template,
                 count,
             } => {
-                let failed = move |reason, for_good| Fact::UnitPrepareFailed { run, reason, for_good };
+                let failed = move |failure: Failure| Fact::UnitPrepareFailed {
+                    run,
+                    reason: failure.reason,
+                    for_good: failure.for_good,
+                    lacks_secret: failure.lacks_secret,
+                };
                 let work = async move {
                     match runner.prepare(run, unit.clone(), template, count).await {
                         Ok(()) => Fact::UnitPrepared { run, unit, count },
                         Err(failure) => {
                             tracing::warn!(%unit, reason = failure.reason, "a unit does not start");
-                            failed(failure.reason, failure.for_good)
+                            failed(failure)
                         }
                     }
                 };
-                self.begin(&self.prepare, work, move |reason| failed(reason, false));
+                self.begin(&self.prepare, work, move |reason| failed(Failure::passing(reason)));
             }
         }
         None

@@ -1,27 +1,36 @@
 //! What the control loop needs of the part that runs components. `wasm` does it with wasmtime; tests do it with a
 //! pretence.
 
+use crate::compile::{NotCompiled, Wanted};
+use crate::source::Uplink;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use heddle_agent_core::RunId;
+use heddle_agent_core::{Fact, RunId};
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_spec::{CapabilityOffer, Route, Template, Wasi};
+use heddle_protocol::host_report::{Fire, FireAnswer};
+use heddle_protocol::host_spec::{CapabilityOffer, HostSpecBody, SecretUse, Template, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Runs components.
 #[async_trait]
 pub(crate) trait Runner: Send + Sync + 'static {
     /// Lends a capability, or lends it as it is described now. Does not wait.
-    fn set_capability(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Option<SocketAddr>, String>;
+    fn set_capability(
+        &self,
+        name: &CapabilityName,
+        offer: &CapabilityOffer,
+        secrets: &BTreeMap<String, SecretUse>,
+    ) -> Result<Option<SocketAddr>, String>;
 
     /// Lends a capability no more. Does not wait; one that is not lent is left alone.
     fn remove_capability(&self, name: &CapabilityName);
 
-    /// Has an artifact's code in memory. Blocks, for seconds if it must be compiled.
-    fn compile(&self, digest: Digest, wasi: Wasi) -> Compiled;
+    /// Has an artifact's code in memory: from the disk, from the scheduler, or compiled here.
+    async fn compile(&self, wanted: Wanted, uplink: &dyn Uplink) -> Result<(), NotCompiled>;
 
     /// Lets go of an artifact's code.
     fn forget_component(&self, digest: Digest, wasi: Wasi);
@@ -32,8 +41,15 @@ pub(crate) trait Runner: Send + Sync + 'static {
     /// Tells a unit that is held how many replicas it stands for.
     fn resize(&self, run: RunId, count: u32);
 
-    /// Switches all routes in one step.
-    fn set_routes(&self, routes: &[Route], serving: &BTreeMap<UnitId, RunId>);
+    /// Makes exactly these runs live, in one step: routes lead to them, they serve what the spec says and take messages,
+    /// and what runs by itself runs. Does not wait.
+    fn set_live(&self, spec: &Arc<HostSpecBody>, serving: &BTreeMap<UnitId, RunId>);
+
+    /// Begins one run that is due now, in a unit that is live. Does not wait for its end.
+    fn fire(&self, fire: &Fire) -> FireAnswer;
+
+    /// Says where word of what units run by themselves goes. Told once, before anything is live.
+    fn report_to(&self, facts: mpsc::Sender<Fact>);
 
     /// Begins to drain a unit that is held, at once; the future ends with its last call.
     fn drain(&self, run: RunId) -> BoxFuture<'static, ()>;
@@ -48,17 +64,6 @@ pub(crate) trait Runner: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// What came of compiling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Compiled {
-    /// The code is in memory.
-    Ready,
-    /// The artifact's file is gone or damaged.
-    Lost,
-    /// It cannot be compiled.
-    Failed(Failure),
-}
-
 /// Why something failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -66,6 +71,19 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Whether trying again would end the same way.
     pub(crate) for_good: bool,
+    /// Whether it is for want of a secret that has not come yet.
+    pub(crate) lacks_secret: bool,
+}
+
+impl Failure {
+    /// One whose cause may pass.
+    pub(crate) fn passing(reason: String) -> Self {
+        Self {
+            reason,
+            for_good: false,
+            lacks_secret: false,
+        }
+    }
 }
 
 /// How busy a runner is.

@@ -1,30 +1,32 @@
 //! The control loop with a pretence of a runner: what it does, in which order, and what it says.
 
 use super::control::{Control, Parts};
-use super::runner::{Compiled, Failure, Load, Runner};
+use super::runner::{Failure, Load, Runner};
 use crate::artifact::ArtifactFiles;
 use crate::cache::{self, SpecWriter};
+use crate::compile::{NotCompiled, Wanted};
 use crate::health::Health;
 use crate::logs::LogSink;
 use crate::options::{AgentOptions, SourceOptions};
 use crate::report::Introduction;
-use crate::source::{InProcess, InProcessHandle, Started};
+use crate::secrets::{SecretIntake, SecretStore};
+use crate::source::{InProcess, InProcessHandle, Started, Uplink};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use heddle_agent_core::{Identity, Machine, RunId};
+use heddle_agent_core::{Fact, Identity, Machine, RunId};
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_report::{Capacity, Engine, HostReport, SpecAnswer, UnitPhase};
+use heddle_protocol::host_report::{Capacity, Engine, Fire, FireAnswer, HostReport, SpecAnswer, UnitPhase};
 use heddle_protocol::host_spec::{
-    CapabilityOffer, Feature, HostSpecBody, Instances, Limits, Route, RouteTarget, Template, TemplateComponent, Unit,
-    Wasi,
+    CapabilityOffer, Compile, Feature, HostSpecBody, Instances, Limits, Route, RouteTarget, SecretUse, Template,
+    TemplateComponent, Unit, Wasi,
 };
 use heddle_protocol::id::{BootId, CapabilityName, ComponentName, Generation, HostId, Realm, UnitId, WorkloadId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Remembers what it was told; compiles what is on the disk, and lets a test hold a drain open.
@@ -52,20 +54,30 @@ struct Shared(Arc<Pretence>);
 
 #[async_trait]
 impl Runner for Shared {
-    fn set_capability(&self, name: &CapabilityName, _: &CapabilityOffer) -> Result<Option<SocketAddr>, String> {
+    fn set_capability(
+        &self,
+        name: &CapabilityName,
+        _: &CapabilityOffer,
+        _: &BTreeMap<String, SecretUse>,
+    ) -> Result<Option<SocketAddr>, String> {
         self.0.tell(format!("lend {name}"));
         Ok(Some(SocketAddr::from(([127, 0, 0, 1], 80))))
     }
     fn remove_capability(&self, name: &CapabilityName) {
         self.0.tell(format!("take back {name}"));
     }
-    fn compile(&self, digest: Digest, _: Wasi) -> Compiled {
+    async fn compile(&self, wanted: Wanted, _: &dyn Uplink) -> Result<(), NotCompiled> {
         if std::mem::take(&mut *self.0.panics_once.lock().unwrap()) {
             panic!("this is what the test wants");
         }
-        match self.0.artifacts.as_ref().and_then(|artifacts| artifacts.read(&digest)) {
-            Some(_) => Compiled::Ready,
-            None => Compiled::Lost,
+        if wanted.by == Compile::Precompiled {
+            self.0.tell("have it compiled");
+            return Ok(());
+        }
+        let artifacts = self.0.artifacts.as_ref();
+        match artifacts.and_then(|artifacts| artifacts.read(&wanted.digest)) {
+            Some(_) => Ok(()),
+            None => Err(NotCompiled::Lost),
         }
     }
     fn forget_component(&self, _: Digest, _: Wasi) {}
@@ -78,7 +90,7 @@ impl Runner for Shared {
         let unit = self.0.held.lock().unwrap()[&run].clone();
         self.0.tell(format!("resize {unit} ×{count}"));
     }
-    fn set_routes(&self, routes: &[Route], serving: &BTreeMap<UnitId, RunId>) {
+    fn set_live(&self, spec: &Arc<HostSpecBody>, serving: &BTreeMap<UnitId, RunId>) {
         let held = self.0.held.lock().unwrap();
         let first = |route: &Route| {
             let run = route.targets.iter().find_map(|target| serving.get(&target.unit));
@@ -88,10 +100,15 @@ impl Runner for Shared {
                 run.map_or("nobody".into(), |run| held[run].to_string())
             )
         };
-        let table: Vec<String> = routes.iter().map(first).collect();
+        let table: Vec<String> = spec.routes.iter().map(first).collect();
         drop(held);
         self.0.tell(format!("route {}", table.join(" ")));
     }
+    fn fire(&self, fire: &Fire) -> FireAnswer {
+        self.0.tell(format!("fire {} for {}", fire.unit, fire.due.0));
+        FireAnswer::Begun
+    }
+    fn report_to(&self, _: mpsc::Sender<Fact>) {}
     fn drain(&self, run: RunId) -> BoxFuture<'static, ()> {
         let pretence = Arc::clone(&self.0);
         if let Some(unit) = pretence.held.lock().unwrap().get(&run) {
@@ -142,7 +159,7 @@ fn agent(pretence: Pretence) -> Agent {
     });
     let (source, handle) = InProcess::new();
     let machine = Machine {
-        features: BTreeSet::from([Feature::WasiP2]),
+        features: BTreeSet::from([Feature::WASI_P2]),
         instance_memory_bytes_max: None,
     };
     let options = AgentOptions::new(
@@ -155,7 +172,7 @@ fn agent(pretence: Pretence) -> Agent {
     let (capacity, engine) = (Capacity::default(), Engine::default());
     let Started { events, uplink } = source.start();
     let parts = Parts {
-        introduction: Introduction::new(me(), &options, capacity, machine.features.clone(), engine),
+        introduction: Introduction::new(me(), &options, capacity, machine.features.clone(), engine, ""),
         me: me(),
         machine,
         runner: Arc::new(Shared(Arc::clone(&pretence))),
@@ -163,6 +180,7 @@ fn agent(pretence: Pretence) -> Agent {
         artifacts,
         writer: SpecWriter::start(data.path()),
         logs: LogSink::new(me().host),
+        secrets: SecretIntake::open(data.path(), &me(), SecretStore::default()).unwrap(),
         health: Arc::new(Health::new(&me(), heartbeat)),
         heartbeat,
         leaving_deadline: Duration::from_secs(30),
@@ -219,7 +237,7 @@ fn body(artifact: Digest, bytes: u64, generations: &[(u64, u32)]) -> HostSpecBod
     // Lent by every agent without being told to, so that these tests need no listener.
     let web = CapabilityName::parse("config").unwrap();
     let template = Template {
-        requires: BTreeSet::from([Feature::WasiP2]),
+        requires: BTreeSet::from([Feature::WASI_P2]),
         components: vec![TemplateComponent {
             name: component.clone(),
             artifact,
@@ -227,20 +245,30 @@ fn body(artifact: Digest, bytes: u64, generations: &[(u64, u32)]) -> HostSpecBod
             wasi: Wasi::P2,
             config: BTreeMap::new(),
             bindings: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            calls: BTreeMap::new(),
         }],
         limits: Limits {
             memory_bytes: 1,
             time_ms: 1,
             concurrency: 1,
+            egress: Vec::new(),
+            cpu_millis: None,
         },
         instances: Instances {
             reuse: 1,
             concurrency: 1,
         },
+        run: None,
+        consumes: Vec::new(),
     };
     let digest = Digest::of_json(&template).unwrap();
     let workload = WorkloadId::parse("web").unwrap();
-    let mut spec = HostSpecBody::default();
+    let mut spec = HostSpecBody {
+        compile: Compile::Local,
+        ..HostSpecBody::default()
+    };
     spec.templates.insert(digest, Arc::new(template));
     let unit = |generation| UnitId {
         workload: workload.clone(),
@@ -299,6 +327,19 @@ async fn a_unit_is_fetched_and_serves_and_the_next_generation_takes_over_without
     assert!(told.contains(&"resize default/web@2 ×3".to_owned()));
     assert_eq!(told.iter().filter(|t| t.starts_with("prepare")).count(), 2, "{told:?}");
     assert!(at("route /=default/web@2") < at("close"));
+}
+
+#[tokio::test]
+async fn what_the_scheduler_compiles_is_not_fetched() {
+    let agent = agent(Pretence::default());
+    let artifact = Digest::of(b"nobody has this component");
+    let body = HostSpecBody {
+        compile: Compile::Precompiled,
+        ..body(artifact, 9, &[(1, 1)])
+    };
+    agent.handle.run(body).await.unwrap();
+    agent.all_ready(1).await;
+    assert!(agent.end().await.contains(&"have it compiled".to_owned()));
 }
 
 #[tokio::test]

@@ -1,31 +1,34 @@
 //! Runs components with wasmtime: holds compiled components and prepared units, and puts routes before them.
 
-use crate::artifact::ArtifactFiles;
-use crate::cache::compiled::CompiledFiles;
-use crate::engine::{CompiledComponent, EngineError, Engines};
+use crate::compile::{Compiler, NotCompiled, Wanted};
+use crate::engine::{CompiledComponent, Engines};
 use crate::http::{Listeners, route_table};
 use crate::instance::{self, PrepareError, PrepareRequest, PreparedUnit};
+use crate::links::Links;
 use crate::logs::LogSink;
-use crate::run::runner::{Compiled, Failure, Load, Runner};
+use crate::run::live::Live;
+use crate::run::runner::{Failure, Load, Runner};
+use crate::secrets::SecretStore;
+use crate::source::Uplink;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use heddle_agent_core::RunId;
-use heddle_capability::CapabilitySet;
+use heddle_agent_core::{Fact, RunId};
+use heddle_capability::{AddressPolicy, CapabilitySet, Lending};
 use heddle_protocol::digest::Digest;
-use heddle_protocol::host_report::Engine;
-use heddle_protocol::host_spec::{CapabilityOffer, Feature, Route, Template, Wasi};
+use heddle_protocol::host_report::{Engine, Fire, FireAnswer};
+use heddle_protocol::host_spec::{CapabilityOffer, Feature, HostSpecBody, SecretUse, Template, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
-/// The version of wasmtime that this agent is built with, as far as it is fixed by its dependencies.
-const WASMTIME: &str = "48";
 /// The capabilities that are lent under these names without being told to.
-const ALWAYS: [(&str, CapabilityOffer); 2] = [
+const ALWAYS: [(&str, CapabilityOffer); 3] = [
     ("config", CapabilityOffer::Config {}),
     ("logging", CapabilityOffer::Logging {}),
+    ("secrets", CapabilityOffer::Secrets {}),
 ];
 
 pub(crate) struct WasmRunner {
@@ -33,27 +36,49 @@ pub(crate) struct WasmRunner {
     capabilities: Arc<CapabilitySet>,
     listeners: Listeners,
     bind: BTreeMap<CapabilityName, SocketAddr>,
-    artifacts: ArtifactFiles,
-    compiled: CompiledFiles,
+    compiler: Compiler,
     logs: LogSink,
     components: Mutex<BTreeMap<(Digest, Wasi), CompiledComponent>>,
     units: Mutex<BTreeMap<RunId, Arc<PreparedUnit>>>,
+    live: Live,
+    links: Links,
+    secrets: SecretStore,
+    addresses: Arc<AddressPolicy>,
+    /// What every capability is given, but for its secrets.
+    lending: Lending,
     /// Calls of units that are gone.
     past_calls: AtomicU64,
     past_failed_calls: AtomicU64,
 }
 
+/// What a runner is made of.
+pub(crate) struct WasmParts {
+    pub(crate) engines: Engines,
+    pub(crate) capabilities: Arc<CapabilitySet>,
+    pub(crate) bind: BTreeMap<CapabilityName, SocketAddr>,
+    pub(crate) compiler: Compiler,
+    pub(crate) logs: LogSink,
+    pub(crate) secrets: SecretStore,
+    pub(crate) addresses: Arc<AddressPolicy>,
+    pub(crate) links: Links,
+    pub(crate) lending: Lending,
+}
+
 impl WasmRunner {
-    pub(crate) fn new(
-        engines: Engines,
-        capabilities: Arc<CapabilitySet>,
-        bind: BTreeMap<CapabilityName, SocketAddr>,
-        artifacts: ArtifactFiles,
-        compiled: CompiledFiles,
-        logs: LogSink,
-    ) -> Self {
+    pub(crate) fn new(parts: WasmParts) -> Self {
+        let WasmParts {
+            engines,
+            capabilities,
+            bind,
+            compiler,
+            logs,
+            secrets,
+            addresses,
+            links,
+            lending,
+        } = parts;
         for (name, offer) in always() {
-            if let Err(e) = capabilities.apply(&name, &offer) {
+            if let Err(e) = capabilities.apply(&name, &offer, &lending) {
                 tracing::warn!(capability = %name, error = %e, "the agent is built without this capability");
             }
         }
@@ -62,11 +87,15 @@ impl WasmRunner {
             capabilities,
             listeners: Listeners::new(),
             bind,
-            artifacts,
-            compiled,
+            compiler,
             logs,
             components: Mutex::default(),
             units: Mutex::default(),
+            live: Live::default(),
+            links,
+            secrets,
+            addresses,
+            lending,
             past_calls: AtomicU64::new(0),
             past_failed_calls: AtomicU64::new(0),
         }
@@ -74,20 +103,28 @@ impl WasmRunner {
 
     /// What this agent can do.
     pub(crate) fn features(&self) -> BTreeSet<Feature> {
-        let own = [Feature::WasiP2, Feature::WasiP3, Feature::Http];
-        self.capabilities.features().into_iter().chain(own).collect()
+        let own = [Feature::WASI_P2, Feature::WASI_P3, Feature::HTTP, Feature::RUN];
+        let links = self.links.has_network().then_some(Feature::WRPC);
+        self.capabilities
+            .features()
+            .into_iter()
+            .chain(own)
+            .chain(links)
+            .collect()
     }
 
     /// What compiles and runs components here.
     pub(crate) fn engine(&self) -> Engine {
         let fingerprint = |wasi| self.engines.fingerprint(wasi);
         Engine {
-            wasmtime: WASMTIME.to_owned(),
-            target: target(),
+            wasmtime: heddle_engine::WASMTIME.to_owned(),
+            target: self.engines.profile().target().to_owned(),
             allocator: self.engines.allocator().to_string(),
             fingerprints: [("p2", Wasi::P2), ("p3", Wasi::P3)]
                 .map(|(k, w)| (k.to_owned(), fingerprint(w)))
                 .into(),
+            profile: self.engines.profile().settings(),
+            compiles: heddle_engine::COMPILES,
         }
     }
 
@@ -103,67 +140,46 @@ impl WasmRunner {
     fn units(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<PreparedUnit>>> {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn hold_component(&self, digest: Digest, wasi: Wasi, component: CompiledComponent) -> Compiled {
-        self.components().insert((digest, wasi), component);
-        Compiled::Ready
-    }
 }
 
 #[async_trait]
 impl Runner for WasmRunner {
-    fn set_capability(&self, name: &CapabilityName, offer: &CapabilityOffer) -> Result<Option<SocketAddr>, String> {
+    fn set_capability(
+        &self,
+        name: &CapabilityName,
+        offer: &CapabilityOffer,
+        secrets: &BTreeMap<String, SecretUse>,
+    ) -> Result<Option<SocketAddr>, String> {
         match offer {
             CapabilityOffer::Http { .. } => {
                 let bound = self.listeners.apply(name, offer, self.bind.get(name).copied());
                 bound.map(Some).map_err(|e| whole(&e))
             }
-            _ => self
-                .capabilities
-                .apply(name, offer)
-                .map(|()| None)
-                .map_err(|e| whole(&e)),
+            // A prefix to call under, which is in the calls themselves.
+            CapabilityOffer::Wrpc { .. } => Ok(None),
+            _ => {
+                let lending = Lending {
+                    secrets: self.secrets.handles(secrets),
+                    ..self.lending.clone()
+                };
+                let applied = self.capabilities.apply(name, offer, &lending);
+                applied.map(|()| None).map_err(|e| whole(&e))
+            }
         }
     }
 
     fn remove_capability(&self, name: &CapabilityName) {
         self.listeners.remove(name);
         match always().find(|(always, _)| always == name) {
-            Some((_, offer)) => drop(self.capabilities.apply(name, &offer)),
+            Some((_, offer)) => drop(self.capabilities.apply(name, &offer, &self.lending)),
             None => self.capabilities.remove(name),
         }
     }
 
-    fn compile(&self, digest: Digest, wasi: Wasi) -> Compiled {
-        let fingerprint = self.engines.fingerprint(wasi);
-        if let Some(path) = self.compiled.find(&digest, &fingerprint) {
-            match self.engines.load_compiled(&path, wasi) {
-                Ok(component) => return self.hold_component(digest, wasi, component),
-                Err(e) => tracing::warn!(%digest, error = %whole(&e), "compiled code is made again"),
-            }
-        }
-        let Some(wasm) = self.artifacts.read(&digest) else {
-            return Compiled::Lost;
-        };
-        let started = std::time::Instant::now();
-        let code = match self.engines.compile(&wasm, wasi) {
-            Ok(code) => code,
-            Err(e) => return Compiled::Failed(refused(&e)),
-        };
-        tracing::info!(digest = %digest.short(), ms = started.elapsed().as_millis() as u64, "compiled");
-        let kept = self.compiled.keep(&digest, &fingerprint, &code).map_err(|e| whole(&e));
-        let loaded = kept.and_then(|path| self.engines.load_compiled(&path, wasi).map_err(|e| whole(&e)));
-        match loaded {
-            Ok(component) => self.hold_component(digest, wasi, component),
-            // A full disk costs the next start a compile, and no more.
-            Err(e) => {
-                tracing::warn!(%digest, error = %e, "compiled code cannot be kept on the disk");
-                match self.engines.load_bytes(&wasm, wasi) {
-                    Ok(component) => self.hold_component(digest, wasi, component),
-                    Err(e) => Compiled::Failed(refused(&e)),
-                }
-            }
-        }
+    async fn compile(&self, wanted: Wanted, uplink: &dyn Uplink) -> Result<(), NotCompiled> {
+        let component = self.compiler.component(wanted, uplink).await?;
+        self.components().insert((wanted.digest, wanted.wasi), component);
+        Ok(())
     }
 
     fn forget_component(&self, digest: Digest, wasi: Wasi) {
@@ -184,6 +200,9 @@ impl Runner for WasmRunner {
             template,
             components,
             capabilities: Arc::clone(&self.capabilities),
+            links: self.links.clone(),
+            secrets: self.secrets.clone(),
+            addresses: Arc::clone(&self.addresses),
             logs: Arc::new(self.logs.clone()),
         };
         match instance::prepare(request).await {
@@ -193,10 +212,14 @@ impl Runner for WasmRunner {
             }
             Err(e) => {
                 // What is missing stays missing; what did not start may start when there is more room.
-                let for_good = matches!(e, PrepareError::Link { .. } | PrepareError::OtherWasi { .. });
+                let for_good = matches!(
+                    e,
+                    PrepareError::Link { .. } | PrepareError::Call { .. } | PrepareError::OtherWasi { .. }
+                );
                 Err(Failure {
                     reason: whole(&e),
                     for_good,
+                    lacks_secret: matches!(e, PrepareError::SecretMissing { .. }),
                 })
             }
         }
@@ -208,14 +231,26 @@ impl Runner for WasmRunner {
         }
     }
 
-    fn set_routes(&self, routes: &[Route], serving: &BTreeMap<UnitId, RunId>) {
-        let table = {
+    fn set_live(&self, spec: &Arc<HostSpecBody>, serving: &BTreeMap<UnitId, RunId>) {
+        let live: BTreeMap<RunId, Arc<PreparedUnit>> = {
             let units = self.units();
-            route_table(routes, |unit, _| {
-                serving.get(unit).and_then(|run| units.get(run).cloned())
-            })
+            let find = |run: &RunId| Some((*run, Arc::clone(units.get(run)?)));
+            serving.values().filter_map(find).collect()
         };
+        let table = route_table(&spec.routes, |unit, _| live.get(serving.get(unit)?).cloned());
         self.listeners.set_routes(Arc::new(table));
+        self.links.set_live(spec, serving.keys(), |serve| {
+            live.get(serving.get(&serve.unit)?)?.callable(&serve.component)
+        });
+        self.live.set(&live, &self.capabilities);
+    }
+
+    fn fire(&self, fire: &Fire) -> FireAnswer {
+        self.live.fire(fire)
+    }
+
+    fn report_to(&self, facts: mpsc::Sender<Fact>) {
+        self.live.report_to(facts);
     }
 
     fn drain(&self, run: RunId) -> BoxFuture<'static, ()> {
@@ -251,14 +286,8 @@ impl Runner for WasmRunner {
     }
 
     async fn close(&self) {
-        self.listeners.drain().await;
+        tokio::join!(self.listeners.drain(), self.links.close());
     }
-}
-
-/// The machine that code is compiled for, such as `x86_64-linux-gnu`.
-fn target() -> String {
-    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
-    format!("{}-{}-{libc}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
 fn always() -> impl Iterator<Item = (CapabilityName, CapabilityOffer)> {
@@ -267,15 +296,8 @@ fn always() -> impl Iterator<Item = (CapabilityName, CapabilityOffer)> {
         .filter_map(|(name, offer)| Some((CapabilityName::parse(name).ok()?, offer)))
 }
 
-fn refused(error: &EngineError) -> Failure {
-    Failure {
-        reason: whole(error),
-        for_good: matches!(error, EngineError::Compile(_) | EngineError::TooLarge { .. }),
-    }
-}
-
 /// An error with all its causes, in one line.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

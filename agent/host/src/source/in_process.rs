@@ -2,7 +2,7 @@
 //!
 //! In: bodies and artifacts, through a handle. Out: answers and reports, through the same handle.
 
-use super::{ChunkError, EVENTS_WAITING_MAX, SourceEvent, Started, Uplink, chunk_of};
+use super::{ChunkError, CodeAnswer, EVENTS_WAITING_MAX, SourceEvent, Started, Uplink, chunk_of};
 use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_protocol::api::artifact::ArtifactChunk;
@@ -31,6 +31,8 @@ pub struct InProcessHandle {
 #[derive(Debug)]
 struct Shared {
     artifacts: Mutex<BTreeMap<Digest, Bytes>>,
+    /// Envelopes that describe native code, by artifact and fingerprint.
+    compiled: Mutex<BTreeMap<(Digest, String), Bytes>>,
     heartbeat: watch::Sender<Option<Heartbeat>>,
     reports: watch::Sender<u64>,
 }
@@ -41,6 +43,7 @@ impl InProcess {
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let shared = Arc::new(Shared {
             artifacts: Mutex::default(),
+            compiled: Mutex::default(),
             heartbeat: watch::Sender::new(None),
             reports: watch::Sender::new(0),
         });
@@ -81,6 +84,14 @@ impl InProcessHandle {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(digest, bytes);
         digest
+    }
+
+    /// Gives an artifact's native code, as a scheduler would: an envelope of kind `compiled` for the agent to verify. The
+    /// code itself is given with [`InProcessHandle::add_artifact`].
+    pub fn add_compiled(&self, artifact: Digest, fingerprint: &str, envelope: impl Into<Bytes>) {
+        let key = (artifact, fingerprint.to_owned());
+        let mut compiled = self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.insert(key, envelope.into());
     }
 
     /// Everything that the agent runs; none if the agent is gone.
@@ -139,5 +150,13 @@ impl Uplink for Shared {
             .cloned();
         let whole = whole.ok_or_else(|| ChunkError::Refused(format!("nobody added {digest}")))?;
         chunk_of(&whole, offset)
+    }
+
+    async fn compiled(&self, artifact: Digest, fingerprint: &str) -> Result<CodeAnswer, ChunkError> {
+        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match compiled.get(&(artifact, fingerprint.to_owned())) {
+            Some(envelope) => CodeAnswer::Signed(envelope.clone()),
+            None => CodeAnswer::Unsupported("nobody added its native code".to_owned()),
+        })
     }
 }

@@ -7,25 +7,26 @@
 #[cfg(test)]
 mod tests;
 
-use super::{ChunkError, EVENTS_WAITING_MAX, SourceEvent, Started, Uplink};
+use super::{ChunkError, CodeAnswer, EVENTS_WAITING_MAX, SourceEvent, Started, Uplink};
 use crate::cache;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use heddle_agent_core::{Identity, Sender};
 use heddle_protocol::api;
-use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet};
+use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet, CompiledAnswer, CompiledGet};
 use heddle_protocol::api::logs::Logs;
 use heddle_protocol::defaults::CHUNKED_BYTES_MAX;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
-use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal};
+use heddle_protocol::host_report::{Fire, Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal};
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{self, HostVerb, Subject};
 use heddle_wire::chunk::{Received, Receiver};
 use heddle_wire::connect::{ConnectError, ConnectOptions, Link, LinkState, connect};
 use rand::Rng as _;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,6 +199,16 @@ async fn take(
         HostVerb::Report => SourceEvent::ReportWanted {
             reply: answer_later(client, reply_to),
         },
+        HostVerb::Fire => match serde_json::from_slice::<Fire>(&message.payload) {
+            Ok(fire) => SourceEvent::Fire {
+                fire,
+                reply: answer_later(client, reply_to),
+            },
+            Err(e) => {
+                tracing::warn!(error = %e, "a request to run something cannot be read");
+                return;
+            }
+        },
         HostVerb::Logs => match serde_json::from_slice::<Logs>(&message.payload) {
             Ok(logs) => SourceEvent::LogsWanted {
                 logs,
@@ -267,6 +278,31 @@ impl NatsUplink {
     }
 }
 
+impl NatsUplink {
+    /// Asks on this host's artifact subject. Out: the answer and what is attached to it.
+    async fn ask_artifact<T: DeserializeOwned>(&self, question: &impl Serialize) -> Result<(T, Bytes), ChunkError> {
+        if !self.is_up() {
+            return Err(ChunkError::NoAnswer("NATS is not connected".to_owned()));
+        }
+        let subject = Subject::Artifact(self.me.realm.clone(), self.me.host.clone()).to_string();
+        let request = serde_json::to_vec(question);
+        let request = request.map_err(|e| ChunkError::Refused(e.to_string()))?;
+        let reply = heddle_wire::chunk::request(&self.link.client, &subject, request.into(), CHUNK_TIMEOUT).await;
+        let payload = reply.map_err(|e| ChunkError::NoAnswer(e.to_string()))?.payload;
+        let refused = |e: &dyn std::fmt::Display| ChunkError::Refused(e.to_string());
+        let (response, data) = api::split::<api::Response>("artifact answer", &payload).map_err(|e| refused(&e))?;
+        match (response.ok, response.error) {
+            (Some(answer), None) => {
+                let answer = serde_json::from_value::<T>(answer).map_err(|e| refused(&e))?;
+                Ok((answer, payload.slice_ref(data)))
+            }
+            (_, Some(error)) if error.code == api::ErrorCode::Unavailable => Err(ChunkError::NoAnswer(error.message)),
+            (_, Some(error)) => Err(ChunkError::Refused(error.message)),
+            (None, None) => Err(refused(&"the answer holds neither a result nor an error")),
+        }
+    }
+}
+
 #[async_trait]
 impl Uplink for NatsUplink {
     fn is_up(&self) -> bool {
@@ -330,25 +366,17 @@ impl Uplink for NatsUplink {
     }
 
     async fn artifact_chunk(&self, digest: Digest, offset: u64) -> Result<(ArtifactChunk, Bytes), ChunkError> {
-        if !self.is_up() {
-            return Err(ChunkError::NoAnswer("NATS is not connected".to_owned()));
-        }
-        let subject = Subject::Artifact(self.me.realm.clone(), self.me.host.clone()).to_string();
-        let request = serde_json::to_vec(&ArtifactGet { digest, offset });
-        let request = request.map_err(|e| ChunkError::Refused(e.to_string()))?;
-        let reply = heddle_wire::chunk::request(&self.link.client, &subject, request.into(), CHUNK_TIMEOUT).await;
-        let payload = reply.map_err(|e| ChunkError::NoAnswer(e.to_string()))?.payload;
-        let refused = |e: &dyn std::fmt::Display| ChunkError::Refused(e.to_string());
-        let (response, data) = api::split::<api::Response>("artifact chunk", &payload).map_err(|e| refused(&e))?;
-        match (response.ok, response.error) {
-            (Some(chunk), None) => {
-                let chunk = serde_json::from_value::<ArtifactChunk>(chunk).map_err(|e| refused(&e))?;
-                Ok((chunk, payload.slice_ref(data)))
-            }
-            (_, Some(error)) if error.code == api::ErrorCode::Unavailable => Err(ChunkError::NoAnswer(error.message)),
-            (_, Some(error)) => Err(ChunkError::Refused(error.message)),
-            (None, None) => Err(refused(&"the answer holds neither a chunk nor an error")),
-        }
+        self.ask_artifact(&ArtifactGet { digest, offset }).await
+    }
+
+    async fn compiled(&self, artifact: Digest, fingerprint: &str) -> Result<CodeAnswer, ChunkError> {
+        let fingerprint = fingerprint.to_owned();
+        let (answer, envelope) = self.ask_artifact(&CompiledGet { artifact, fingerprint }).await?;
+        Ok(match answer {
+            CompiledAnswer::Signed => CodeAnswer::Signed(envelope),
+            CompiledAnswer::UnderWay => CodeAnswer::UnderWay,
+            CompiledAnswer::Unsupported { reason } => CodeAnswer::Unsupported(reason),
+        })
     }
 }
 

@@ -12,7 +12,8 @@
 use heddle_agent::engine::{Allocator, CompiledComponent, EngineOptions, Engines};
 use heddle_agent::http::{ERROR_HEADER, Listeners, route_table};
 use heddle_agent::instance::{PrepareError, PrepareRequest, PreparedUnit, prepare};
-use heddle_capability::{CapabilitySet, LogLines};
+use heddle_agent::secrets::SecretStore;
+use heddle_capability::{AddressPolicy, CapabilitySet, Lending, LogLines};
 use heddle_capability_config::Config;
 use heddle_capability_keyvalue::KeyvalueMemory;
 use heddle_capability_logging::Logging;
@@ -64,6 +65,8 @@ pub fn limits() -> Limits {
         memory_bytes: 64 << 20,
         time_ms: 20_000,
         concurrency: 100,
+        egress: Vec::new(),
+        cpu_millis: None,
     }
 }
 
@@ -133,6 +136,11 @@ impl KeptLogs {
     pub fn all(&self) -> String {
         self.0.lock().unwrap().join("\n")
     }
+
+    /// How often something was written, in however many lines.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
 }
 
 /// One host: engines, capabilities and a listener.
@@ -142,6 +150,8 @@ pub struct Host {
     pub listeners: Listeners,
     pub logs: Arc<KeptLogs>,
     pub address: SocketAddr,
+    /// Which addresses its guests may reach.
+    pub addresses: Arc<AddressPolicy>,
     client: Client<HttpConnector, Full<bytes::Bytes>>,
 }
 
@@ -174,7 +184,11 @@ impl Host {
             .build();
         capabilities.lend_defaults().unwrap();
         capabilities
-            .apply(&name("sessions"), &CapabilityOffer::KeyvalueMemory { shared: false })
+            .apply(
+                &name("sessions"),
+                &CapabilityOffer::KeyvalueMemory { shared: false },
+                &Lending::default(),
+            )
             .unwrap();
         let listeners = Listeners::new();
         let offer = CapabilityOffer::Http {
@@ -188,6 +202,7 @@ impl Host {
             listeners,
             logs: Arc::default(),
             address,
+            addresses: Arc::default(),
             client: Client::builder(TokioExecutor::new()).build_http(),
         }
     }
@@ -198,36 +213,51 @@ impl Host {
 
     pub async fn try_prepare(&self, plan: &UnitPlan) -> Result<Arc<PreparedUnit>, PrepareError> {
         let compiled = self.compiled(plan.guest, plan.wasi);
-        let unit = unit_id(plan);
-        let scope = unit.workload.namespace.to_string();
+        let scope = unit_id(plan).workload.namespace.to_string();
         let binding = |capability: &str| Binding {
             capability: name(capability),
             scope: scope.clone(),
+            interface: None,
+            part: None,
         };
         let bindings = plan
             .bindings
             .iter()
             .map(|(import, by)| ((*import).to_owned(), binding(by)))
             .collect();
+        let component = TemplateComponent {
+            config: plan.config.clone(),
+            bindings,
+            ..TemplateComponent::new(component(), Digest::of(b"a guest"), 1, plan.wasi)
+        };
+        self.try_prepare_component(plan, compiled, component).await
+    }
+
+    /// Prepares a unit of that one component, whatever it was made of.
+    pub async fn try_prepare_component(
+        &self,
+        plan: &UnitPlan,
+        compiled: CompiledComponent,
+        component: TemplateComponent,
+    ) -> Result<Arc<PreparedUnit>, PrepareError> {
+        let name = component.name.clone();
         let template = Template {
             requires: Default::default(),
-            components: vec![TemplateComponent {
-                name: component(),
-                artifact: Digest::of(b"a guest"),
-                artifact_bytes: 1,
-                wasi: plan.wasi,
-                config: plan.config.clone(),
-                bindings,
-            }],
-            limits: plan.limits,
+            components: vec![component],
+            limits: plan.limits.clone(),
             instances: plan.instances,
+            run: None,
+            consumes: Vec::new(),
         };
         prepare(PrepareRequest {
-            unit,
+            unit: unit_id(plan),
             count: plan.count,
             template: Arc::new(template),
-            components: BTreeMap::from([(component(), compiled)]),
+            components: BTreeMap::from([(name, compiled)]),
             capabilities: Arc::clone(&self.capabilities),
+            links: heddle_agent::links::Links::default(),
+            secrets: SecretStore::default(),
+            addresses: Arc::clone(&self.addresses),
             logs: Arc::clone(&self.logs) as _,
         })
         .await

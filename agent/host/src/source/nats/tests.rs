@@ -83,6 +83,7 @@ fn hello() -> Hello {
         version: "0".into(),
         bound: BTreeMap::new(),
         accepted: None,
+        seal_key: String::new(),
     }
 }
 
@@ -141,6 +142,7 @@ fn sealed_spec(key: &SigningKey, description_bytes: usize) -> Bytes {
         version: Version { epoch: 1, n: 1 },
         body_digest: body.digest().unwrap(),
         body,
+        secrets: BTreeMap::new(),
     };
     envelope::seal(Kind::Spec, &serde_json::to_vec(&spec).unwrap(), key)
         .unwrap()

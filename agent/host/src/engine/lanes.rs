@@ -1,0 +1,162 @@
+//! Two lanes for guests: one for those that answer and are gone, one for those that compute.
+//!
+//! In: a call that was interrupted because it computes. Out: the same call on threads that get a processor only when nobody
+//! else wants one. A guest that spins so costs its neighbours one tick, and not their processors.
+
+use heddle_capability::{Interrupts, in_turn};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinError, JoinHandle};
+
+/// The lowest priority that Linux knows.
+const NICE: i32 = 19;
+/// The slow lane of this process; none if its threads cannot be started.
+fn slow() -> Option<&'static Runtime> {
+    static SLOW: OnceLock<Option<Runtime>> = OnceLock::new();
+    let made = SLOW.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let lower = || {
+            // For the calling thread alone. Without it the lane still keeps computing guests apart.
+            if let Err(error) = rustix::process::nice(NICE) {
+                tracing::debug!(%error, "a thread of the slow lane keeps its priority");
+            }
+        };
+        let made = Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("guest-slow")
+            .on_thread_start(lower)
+            .enable_all()
+            .build();
+        made.inspect_err(|error| tracing::error!(%error, "computing guests share the threads of all others"))
+            .ok()
+    });
+    made.as_ref()
+}
+
+/// Moves a call to the slow lane. Where there is none, it goes on where it is.
+pub(crate) fn spawn_slow<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match slow() {
+        Some(runtime) => runtime.spawn(call),
+        None => tokio::spawn(call),
+    }
+}
+
+/// A call whose turns are kept, so that ticks know how long it computed.
+struct InTurns<T>(Pin<Box<dyn Future<Output = T> + Send>>);
+
+impl<T> Future for InTurns<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        in_turn(|| self.0.as_mut().poll(cx))
+    }
+}
+
+/// A call on the slow lane, which ends with whoever waits for it.
+struct Moved<T>(JoinHandle<T>);
+
+impl<T> Drop for Moved<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T> Future for Moved<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// A call that begins where it is awaited, and goes on on the slow lane once it was interrupted because it computes.
+pub(crate) struct Laned<T>(State<T>);
+
+enum State<T> {
+    Here(Pin<Box<dyn Future<Output = T> + Send>>, Arc<Interrupts>),
+    Slow(Moved<T>),
+    /// Between two lanes.
+    Moving,
+}
+
+impl<T: Send + 'static> Laned<T> {
+    /// A call of a component. One whose calls computed lately begins on the slow lane.
+    pub(crate) fn new(call: Pin<Box<dyn Future<Output = T> + Send>>, interrupts: &Arc<Interrupts>) -> Self {
+        Self(match interrupts.lately(Instant::now()) {
+            true => State::Slow(Moved(spawn_slow(InTurns(call)))),
+            false => State::Here(call, Arc::clone(interrupts)),
+        })
+    }
+
+    /// Whether it runs elsewhere: then nobody here sees what it does between two looks.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.0, State::Slow(_))
+    }
+}
+
+impl<T: Send + 'static> Future for Laned<T> {
+    /// None if the slow lane ended it, which it does only when the process ends or the call panicked.
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let State::Here(call, interrupts) = &mut self.0 {
+            let before = interrupts.count();
+            let polled = in_turn(|| call.as_mut().poll(cx));
+            if polled.is_ready() || interrupts.count() == before {
+                return polled.map(Some);
+            }
+            if let State::Here(call, _) = std::mem::replace(&mut self.0, State::Moving) {
+                self.0 = State::Slow(Moved(spawn_slow(InTurns(call))));
+            }
+        }
+        match &mut self.0 {
+            State::Slow(moved) => Pin::new(moved).poll(cx).map(Result::ok),
+            State::Here(..) | State::Moving => Poll::Ready(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_slow_lane_has_threads_of_its_own_with_the_lowest_priority() {
+        let here = std::thread::current().id();
+        let (thread, nice) = spawn_slow(async { (std::thread::current().id(), rustix::process::nice(0).unwrap()) })
+            .await
+            .unwrap();
+        assert!(thread != here);
+        assert_eq!(nice, NICE);
+    }
+
+    /// Where its first and its second turn ran; it is interrupted in between if it says so.
+    fn two_turns(interrupts: &Arc<Interrupts>, computes: bool) -> Laned<bool> {
+        let here = Arc::clone(interrupts);
+        let call = async move {
+            let first = std::thread::current().name().map(str::to_owned);
+            if computes {
+                here.note(Instant::now());
+            }
+            tokio::task::yield_now().await;
+            first.as_deref() != Some("guest-slow") && std::thread::current().name() == Some("guest-slow")
+        };
+        Laned::new(Box::pin(call), interrupts)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_computes_goes_on_on_the_slow_lane_and_others_stay() {
+        let interrupts = Arc::new(Interrupts::default());
+        assert_eq!(two_turns(&interrupts, false).await, Some(false));
+        assert_eq!(two_turns(&interrupts, true).await, Some(true));
+        assert!(two_turns(&interrupts, false).is_slow(), "the next one begins there");
+        assert!(
+            !two_turns(&Arc::default(), false).is_slow(),
+            "of another unit it does not"
+        );
+    }
+}
