@@ -19,6 +19,10 @@ pub(crate) enum Language {
     Rust,
     /// One `main.c` against the bindings of a world of [`WIT`]; one component.
     C { world: &'static str },
+    /// One Go package that writes out the calling convention of a world of [`WIT`]; one component.
+    Go { world: &'static str },
+    /// One `greeter.js` that exports a world of [`WIT`]; one component.
+    Js { world: &'static str },
 }
 
 /// The interfaces that guests are written against.
@@ -33,14 +37,28 @@ pub(crate) const GROUPS: &[Group] = &[
         folder: "examples/guests",
         inputs: &["examples/guests", TOOL],
         language: Language::Rust,
-        components: &["hello", "counter", "hello-p3"],
+        components: &[
+            "hello",
+            "counter",
+            "hello-p3",
+            "ledger",
+            "notes",
+            "orders",
+            "report",
+            "tick",
+            "vaulted",
+            "watch",
+            "greeter",
+            "storefront",
+            "till",
+        ],
     },
     Group {
         name: "tests",
         folder: "tests/guests",
         inputs: &["tests/guests", WIT, TOOL],
         language: Language::Rust,
-        components: &["probe-v1", "probe-v2"],
+        components: &["hostile", "p3-caller", "p3-shout", "probe-v1", "probe-v2"],
     },
     Group {
         name: "c-hello",
@@ -48,6 +66,20 @@ pub(crate) const GROUPS: &[Group] = &[
         inputs: &["examples/c-hello", WIT, TOOL],
         language: Language::C { world: "http-handler" },
         components: &["c-hello"],
+    },
+    Group {
+        name: "go-greeter",
+        folder: "examples/go-greeter",
+        inputs: &["examples/go-greeter", WIT, TOOL],
+        language: Language::Go { world: "greeter" },
+        components: &["go-greeter"],
+    },
+    Group {
+        name: "js-greeter",
+        folder: "examples/js-greeter",
+        inputs: &["examples/js-greeter", WIT, TOOL],
+        language: Language::Js { world: "greeter" },
+        components: &["js-greeter"],
     },
 ];
 

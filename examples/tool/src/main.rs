@@ -6,8 +6,10 @@ mod c;
 mod catalogue;
 mod debian;
 mod encode;
+mod go;
 mod imports;
 mod input;
+mod js;
 mod rust;
 
 use std::fs::{self, File};
@@ -84,6 +86,8 @@ fn build_group(root: &Path, cache: &Path, route: &rust::Route, group: &Group) ->
     let recipe = match group.language {
         Language::Rust => route.describe(),
         Language::C { .. } => c::describe(),
+        Language::Go { .. } => go::describe(),
+        Language::Js { .. } => js::describe(),
     };
     let digest = input::digest(root, group.inputs, &recipe)?;
     let built = cache.join("built").join(format!("{}-{digest}", group.name));
@@ -94,12 +98,19 @@ fn build_group(root: &Path, cache: &Path, route: &rust::Route, group: &Group) ->
             group.folder
         ));
         let folder = root.join(group.folder);
+        let wit = root.join(catalogue::WIT);
         let modules = match group.language {
             Language::Rust => rust::build(route, &folder, &cache.join("target"), group.components)?,
-            Language::C { world } => c::build(&folder, &root.join(catalogue::WIT), world, &cache.join("c"))?,
+            Language::C { world } => c::build(&folder, &wit, world, &cache.join("c"))?,
+            Language::Go { world } => go::build(&folder, &wit, world, &cache.join("go"))?,
+            Language::Js { world } => js::build(&folder, &wit, world, &cache.join("js"))?,
         };
         for (name, module) in group.components.iter().zip(modules) {
-            let component = encode::component(&module).with_context(|| format!("failed to encode {name}"))?;
+            let component = match group.language {
+                // It comes as a component.
+                Language::Js { .. } => module,
+                _ => encode::component(&module).with_context(|| format!("failed to encode {name}"))?,
+            };
             cache::write_whole(&dir.join(format!("{name}.wasm")), &component)?;
         }
         Ok(())

@@ -1,0 +1,3 @@
+module heddle.dev/examples/greeter
+
+go 1.27
