@@ -28,6 +28,11 @@ pub fn heddle() -> Result<PathBuf> {
     existing(folder.join("heddle"), "the build folder")
 }
 
+/// A program of the examples, which is built into the same folder as `heddle`.
+pub fn example(name: &str) -> Result<PathBuf> {
+    existing(heddle()?.with_file_name(name), "the folder of `heddle`")
+}
+
 /// A nats-server that is new enough.
 pub fn nats_server() -> Result<PathBuf> {
     let on_path = || {
@@ -48,6 +53,48 @@ pub fn nats_server() -> Result<PathBuf> {
             "failed to use {}: it says {said:?}, at least 2.15 is needed; {NEXT}",
             program.display()
         ),
+    }
+}
+
+/// An OpenBao.
+pub fn bao() -> Result<PathBuf> {
+    let on_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("bao"))
+            .find(|file| file.is_file())
+    };
+    match named("HEDDLE_BAO").or_else(on_path) {
+        Some(program) => existing(program, "HEDDLE_BAO or PATH"),
+        None => bail!("failed to find bao in HEDDLE_BAO or on PATH; {NEXT}"),
+    }
+}
+
+/// A redis-server.
+pub fn redis_server() -> Result<PathBuf> {
+    let on_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("redis-server"))
+            .find(|file| file.is_file())
+    };
+    match named("HEDDLE_REDIS_SERVER").or_else(on_path) {
+        Some(program) => existing(program, "HEDDLE_REDIS_SERVER or PATH"),
+        None => bail!("failed to find redis-server in HEDDLE_REDIS_SERVER or on PATH; {NEXT}"),
+    }
+}
+
+/// A docker-registry.
+pub fn docker_registry() -> Result<PathBuf> {
+    let on_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("docker-registry"))
+            .find(|file| file.is_file())
+    };
+    match named("HEDDLE_DOCKER_REGISTRY").or_else(on_path) {
+        Some(program) => existing(program, "HEDDLE_DOCKER_REGISTRY or PATH"),
+        None => bail!("failed to find docker-registry in HEDDLE_DOCKER_REGISTRY or on PATH; {NEXT}"),
     }
 }
 

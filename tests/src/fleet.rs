@@ -41,6 +41,7 @@ pub struct FleetOptions {
     signer: Option<Arc<SigningKey>>,
     scheduler_flags: Vec<String>,
     agent_flags: Vec<String>,
+    record: bool,
 }
 
 impl FleetOptions {
@@ -54,7 +55,14 @@ impl FleetOptions {
             signer: None,
             scheduler_flags: Vec::new(),
             agent_flags: Vec::new(),
+            record: false,
         }
+    }
+
+    /// All traffic with NATS is recorded, in a folder of the fleet's: see [`Nats::tap`].
+    pub fn recorded(mut self) -> Self {
+        self.record = true;
+        self
     }
 
     /// A label of one host, counted from 1: `zone=a`.
@@ -130,7 +138,10 @@ impl Fleet {
             .tempdir()
             .context("failed to make a folder")?;
         let path = folder.path();
-        let nats = Nats::start(&path.join("nats"), &path.join("nats.log")).await?;
+        let mut nats = Nats::start(&path.join("nats"), &path.join("nats.log")).await?;
+        if options.record {
+            nats.record(&path.join("tap")).await?;
+        }
         let realm_key = SigningKey::generate();
         write_private(&path.join("realm.nk"), &realm_key.seed()?)?;
         let scheduler_health = port::free()?;
@@ -173,12 +184,17 @@ impl Fleet {
 
     /// Starts the agent of a new host, and does not wait for it.
     pub fn add_agent(&mut self, host: &str, labels: &[String], token: Option<&str>) -> Result<()> {
+        self.add_agent_of(binary::heddle()?, host, labels, token)
+    }
+
+    /// The same with an agent that is another program; it takes what `heddle` takes.
+    pub fn add_agent_of(&mut self, program: PathBuf, host: &str, labels: &[String], token: Option<&str>) -> Result<()> {
         let id = HostId::parse(host)?;
         let (web, health) = (port::free()?, port::free()?);
         let data = self.folder.path().join(host);
         let mut recipe = Recipe {
             name: host.to_owned(),
-            program: binary::heddle()?,
+            program,
             args: vec!["agent".into()],
             env: Vec::new(),
             log: self.folder.path().join(format!("{host}.log")),

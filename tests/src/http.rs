@@ -19,6 +19,8 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Bytes,
+    /// Where it sends its reader, if anywhere.
+    pub location: Option<String>,
 }
 
 impl Answer {
@@ -52,22 +54,37 @@ pub async fn send(
     host_header: Option<&str>,
     body: Bytes,
 ) -> Result<Answer> {
+    let host = host_header.map_or_else(|| address.to_string(), str::to_owned);
+    send_with(address, method, path, &[("host", &host)], body).await
+}
+
+/// Sends a request with headers of the caller's choice, `host` among them, and reads the whole answer.
+pub async fn send_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Answer> {
     let asked = async {
         let stream = TcpStream::connect(address).await.context("connect")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let host = host_header.map_or_else(|| address.to_string(), str::to_owned);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", host)
-            .header("connection", "close")
-            .body(Full::new(body))?;
+            .header("connection", "close");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let location = response.headers().get("location");
+        let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = response.into_body().collect().await?.to_bytes();
         connection.abort();
-        Ok::<_, anyhow::Error>(Answer { status, body })
+        Ok::<_, anyhow::Error>(Answer { status, body, location })
     };
     let answer = tokio::time::timeout(ANSWERS_WITHIN, asked).await;
     answer

@@ -1,6 +1,7 @@
 //! A nats-server of a test's own: JetStream that syncs each write, and ports that it takes back when it starts again.
 
 use crate::process::{Process, Recipe};
+use crate::tap::Tap;
 use crate::until::eventually;
 use crate::{binary, http, port};
 use anyhow::{Context as _, Result, ensure};
@@ -19,6 +20,7 @@ pub struct Nats {
     process: Process,
     client: SocketAddr,
     monitor: SocketAddr,
+    tap: Option<Tap>,
 }
 
 impl Nats {
@@ -40,14 +42,27 @@ impl Nats {
             process,
             client,
             monitor,
+            tap: None,
         };
         nats.greeted().await?;
         Ok(nats)
     }
 
+    /// Has everything recorded, from now on, that goes through [`Nats::url`].
+    pub async fn record(&mut self, folder: &Path) -> Result<()> {
+        self.tap = Some(Tap::start(self.client, folder).await?);
+        Ok(())
+    }
+
+    /// What was recorded.
+    pub fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
+    }
+
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://{}", self.client)
+        let address = self.tap.as_ref().map_or(self.client, Tap::address);
+        format!("nats://{address}")
     }
 
     /// Where it tells about itself.

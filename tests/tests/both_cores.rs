@@ -87,7 +87,7 @@ impl Agent {
                 Some(Did::CapabilitySet { name, offer, bound })
             }
             Action::FetchArtifact { digest, .. } => Some(Did::ArtifactFetched { digest }),
-            Action::CompileArtifact { digest, wasi } => Some(Did::ComponentCompiled { digest, wasi }),
+            Action::CompileArtifact { digest, wasi, .. } => Some(Did::ComponentCompiled { digest, wasi }),
             Action::PrepareUnit { run, unit, count, .. } => Some(Did::UnitPrepared { run, unit, count }),
             Action::SetRoutes { serving } => {
                 self.serving = serving;

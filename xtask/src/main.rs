@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use xtask::workspace::Workspace;
-use xtask::{bench, chaos, deny, guests, nats, test, up};
+use xtask::{bao, bench, chaos, deny, guests, nats, redis, registry, test, up};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -21,11 +21,15 @@ Usage: cargo xtask COMMAND
                       hurt a fleet of real processes under load, and check what came of it
   guests              build the guest components; prints their folder
   nats                find or fetch a nats-server that is new enough; prints its path
+  bao                 find or fetch an OpenBao to test against; prints its path
+  redis               find or fetch a redis-server to test against; prints its path
+  registry            find or fetch a docker-registry to test against; prints its path
   deny                check licences, bans and sources of all dependencies
   help                this text
 
 Environment: HEDDLE_CACHE (where fetched things are kept; default ~/.cache/heddle),
-HEDDLE_NATS_SERVER (a nats-server to use instead of looking for one).
+HEDDLE_NATS_SERVER, HEDDLE_BAO, HEDDLE_REDIS_SERVER and HEDDLE_DOCKER_REGISTRY (programs to use instead of looking
+for them).
 ";
 
 fn main() -> ExitCode {
@@ -40,8 +44,10 @@ fn main() -> ExitCode {
     }
     match command.as_str() {
         "up" | "bench" | "chaos" | "test" => {}
-        "guests" | "nats" | "deny" if rest.is_empty() => {}
-        "guests" | "nats" | "deny" => return wrong(&format!("`{command}` takes no arguments")),
+        "guests" | "nats" | "bao" | "redis" | "registry" | "deny" if rest.is_empty() => {}
+        "guests" | "nats" | "bao" | "redis" | "registry" | "deny" => {
+            return wrong(&format!("`{command}` takes no arguments"));
+        }
         _ => return wrong(&format!("there is no command `{command}`")),
     }
     exit_code(dispatch(command, rest))
@@ -56,6 +62,9 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         "test" => test::run(&workspace, rest),
         "guests" => print(&format!("{}\n", guests::ensure(&workspace)?.display())),
         "nats" => print(&format!("{}\n", nats::ensure()?.display())),
+        "bao" => print(&format!("{}\n", bao::ensure()?.display())),
+        "redis" => print(&format!("{}\n", redis::ensure()?.display())),
+        "registry" => print(&format!("{}\n", registry::ensure()?.display())),
         _ => deny::check(&workspace),
     }
 }

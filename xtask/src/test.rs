@@ -13,10 +13,18 @@ mod nextest;
 use crate::process::{cargo, output, say};
 use crate::suites::{CRATES_WITH_TESTS, Suite, problems, table};
 use crate::workspace::{Profile, Workspace};
-use crate::{guests, nats};
+use crate::{bao, guests, nats, redis, registry};
 
-/// Packages whose tests start the program `heddle` as a process.
-const STARTS_HEDDLE: &[&str] = &["heddle", "heddle-tests", "heddle-bench", "heddle-chaos"];
+/// Packages whose tests start the program `heddle` as a process: a fleet's, or a server's that must end with its test.
+const STARTS_HEDDLE: &[&str] = &[
+    "heddle",
+    "heddle-tests",
+    "heddle-bench",
+    "heddle-chaos",
+    "heddle-capability-blobstore",
+    "heddle-capability-keyvalue-nats",
+    "heddle-capability-keyvalue-redis",
+];
 
 /// Which tests to run; empty means all.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,13 +87,21 @@ impl Environment {
 fn prepare(workspace: &Workspace, choice: &Choice) -> Result<Environment> {
     let mut environment = vec![
         ("HEDDLE_NATS_SERVER", nats::ensure()?),
+        ("HEDDLE_BAO", bao::ensure()?),
+        ("HEDDLE_REDIS_SERVER", redis::ensure()?),
+        ("HEDDLE_DOCKER_REGISTRY", registry::ensure()?),
         ("HEDDLE_GUESTS", guests::ensure(workspace)?),
     ];
     if choice.packages.is_empty() {
         workspace.build_all()?;
         environment.push(("HEDDLE_BIN", workspace.binary(Profile::Dev, "heddle")));
     } else if choice.needs_heddle() {
-        environment.push(("HEDDLE_BIN", workspace.build(Profile::Dev, &["heddle"])?.remove(0)));
+        environment.push((
+            "HEDDLE_BIN",
+            workspace
+                .build(Profile::Dev, &["heddle", "acme-agent", "wrpc-greeter"])?
+                .remove(0),
+        ));
     }
     Ok(Environment(environment))
 }
