@@ -5,8 +5,8 @@
 //! with ten thousand. Servers and load share the machine: the load is one thread of our own, the same for all, and the
 //! subjects take turns, so that what else the machine does hits them alike.
 
-mod load;
-mod subject;
+pub(crate) mod load;
+pub(crate) mod subject;
 
 use anyhow::{Context, Result};
 use load::{Load, Measured};

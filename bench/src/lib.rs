@@ -3,9 +3,11 @@
 //! In: the name of a benchmark. Out: one JSON object with the machine it ran on, its parameters and its metrics, as
 //! `cargo xtask bench NAME --json` prints it. Progress goes to stderr.
 
+pub mod coldstart;
 pub mod deploy;
 pub mod failover;
 pub mod http;
+pub mod links;
 pub mod machine;
 pub mod stats;
 
@@ -16,12 +18,16 @@ use serde_json::Value;
 /// A benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Bench {
+    /// How soon a workload serves: compiled on the agent, compiled before, in memory; and what an idle one weighs
+    Coldstart,
     /// How long an apply takes until what it wants runs: one workload, a hundred, a thousand
     Deploy,
     /// How long a replica is away when its host's agent is killed, or told to stop
     Failover,
     /// Requests per second and latency through the shared listener, beside plain hyper and bare wasmtime
     Http,
+    /// What a call from one component to another costs: in one process, and over the network
+    Links,
 }
 
 /// What a benchmark found.
@@ -58,8 +64,10 @@ impl Bench {
         // What the machine does before the benchmark loads it.
         let machine = machine::Machine::look()?;
         let figures = match self {
+            Bench::Coldstart => coldstart::run(quick).await?,
             Bench::Deploy => deploy::run(quick).await?,
             Bench::Failover => failover::run(quick).await?,
+            Bench::Links => links::run(quick).await?,
             Bench::Http => {
                 let found = http::run(quick).await?;
                 Figures {

@@ -75,13 +75,54 @@ fn the_http_benchmark_prints_its_metrics() {
 }
 
 #[test]
+fn the_links_benchmark_prints_its_metrics() {
+    let value = quick("links");
+    let kinds = ["u32", "str16", "str1k", "bytes1k", "bytes64k"];
+    for way in ["composed", "typed", "dynamic"] {
+        let names = kinds.map(|kind| format!("{way}_{kind}_ns"));
+        above_zero(&value, &names.each_ref().map(String::as_str));
+    }
+    let names = [
+        "bare_u32_ns",
+        "composed_to_bare_ratio",
+        "wrpc_u32_us",
+        "wrpc_bytes64k_us",
+        "wrpc_component_u32_us",
+        "nats_request_us",
+        "wrpc_to_nats_ratio",
+    ];
+    above_zero(&value, &names);
+}
+
+#[test]
+fn the_coldstart_benchmark_prints_its_metrics() {
+    let names = [
+        "compile_ms",
+        "precompiled_ms",
+        "warm_ms",
+        "hundred_same_image_ms",
+        "thousand_same_image_ms",
+        "listener_p99_us_100",
+        "listener_p99_us_10000",
+        "listener_p99_growth_ratio",
+    ];
+    let value = quick("coldstart");
+    above_zero(&value, &names);
+    // Pages come and go, so a few workloads may weigh nothing.
+    for workloads in ["100", "1000", "10000"] {
+        let name = format!("rss_kib_per_idle_workload_{workloads}");
+        assert!(value["metrics"][&name].is_number(), "{name} is missing");
+    }
+}
+
+#[test]
 fn all_benchmarks_are_listed() {
     let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench"))
         .arg("--list")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in ["deploy", "failover", "http"] {
+    for name in ["coldstart", "deploy", "failover", "http", "links"] {
         assert!(
             text.lines().any(|line| line.starts_with(name)),
             "{name} is not listed:\n{text}"

@@ -77,6 +77,9 @@ pub enum Command {
     /// List the exit codes
     #[command(name = "exit-codes", long_about = exit::table())]
     ExitCodes,
+    /// What a scheduler starts to compile one component
+    #[command(hide = true)]
+    CompileWorker,
     /// What `up` starts its children through
     #[command(name = up::CHILD_VERB, hide = true)]
     BecomeChild(BecomeChildArgs),
@@ -116,6 +119,7 @@ impl Command {
             | Command::Agent(_)
             | Command::Completions(_)
             | Command::ExitCodes
+            | Command::CompileWorker
             | Command::BecomeChild(_) => false,
         }
     }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod apply;
 pub mod backup;
+pub mod compile_worker;
 pub mod completions;
 pub mod contexts;
 pub mod delete;
@@ -53,6 +54,7 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args).await,
         Command::Completions(args) => completions::run(&args, output),
         Command::Version(args) => version::run(args, output).await,
+        Command::CompileWorker => compile_worker::run(),
         Command::BecomeChild(args) => Err(up::become_child(&args.words)),
         Command::ExitCodes => output.text(&exit::table()),
     }

@@ -126,7 +126,7 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
         match error {
-            ConnectError::Credentials { .. } => Self::new(
+            ConnectError::Credentials { .. } | ConnectError::Login => Self::new(
                 Exit::Failed,
                 message,
                 "check --creds, HEDDLE_CREDS or the context's `creds`",

@@ -42,6 +42,18 @@ fn every_command_of_the_tour_exists() {
 }
 
 #[test]
+fn every_example_manifest_is_in_the_readme_or_in_the_readme_of_the_examples() {
+    let text = read("README.md") + &read("examples/README.md");
+    for entry in std::fs::read_dir(root().join("examples/manifests")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            text.contains(&format!("{name}`")) || text.contains(&format!("{name} ")),
+            "no word of {name}"
+        );
+    }
+}
+
+#[test]
 fn every_error_code_has_a_page_and_every_page_a_code() {
     let codes = [
         ErrorCode::BadRequest,

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -108,6 +110,37 @@ fn tour() -> Vec<Vec<String>> {
     commands.map(words).collect()
 }
 
+/// Asks the hosts in turn until one answers a path with the text; not every host has a replica of everything.
+fn answers(urls: &serde_json::Value, path: &str, expected: &str) {
+    let urls = urls.as_array().unwrap().iter().map(|url| url.as_str().unwrap());
+    let hosts: BTreeSet<&str> = urls.map(|url| url.split('/').nth(2).unwrap()).collect();
+    let mut seen = Vec::new();
+    for _ in 0..250 {
+        seen = hosts.iter().map(|host| get(host, path)).collect();
+        if seen.iter().any(|text| text.contains(expected)) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("no host answers {path} with {expected:?}: {seen:?}");
+}
+
+/// One request on one connection; the whole answer as text, or why there is none.
+fn get(host: &str, path: &str) -> String {
+    let asked = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    asked().unwrap_or_else(|error| error.to_string())
+}
+
 #[test]
 fn every_step_of_the_tour_succeeds_on_a_fresh_fleet() {
     let desk = tempfile::tempdir().unwrap();
@@ -134,7 +167,16 @@ fn every_step_of_the_tour_succeeds_on_a_fresh_fleet() {
     let done = heddle(desk.path()).args(["status", "--json"]).output().unwrap();
     let statuses: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     let workloads = statuses["workloads"].as_array().unwrap();
-    assert_eq!(workloads.len(), 3, "{statuses}");
+    assert_eq!(workloads.len(), 8, "{statuses}");
+    for (path, answer) in [
+        ("/hello", "hello from heddle, path=/hello"),
+        ("/polyglot/greet/Ada", "Hello from Go, Ada!"),
+        ("/embed/greet/Ada", "Hello from Rust, Ada!"),
+        ("/remote/greet/Ada", "Hello from Rust, Ada!"),
+        ("/outside/try/Ada", "nobody serves this function"),
+    ] {
+        answers(&ready["urls"], path, answer);
+    }
     assert!(
         workloads.iter().all(|workload| workload["state"] == "ready"),
         "{statuses}"

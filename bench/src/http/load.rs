@@ -15,19 +15,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where requests go, and what they say: one after the other, over and over.
 #[derive(Clone)]
-pub(super) struct Target {
-    pub(super) address: SocketAddr,
-    pub(super) requests: Arc<Vec<Vec<u8>>>,
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<Vec<Vec<u8>>>,
 }
 
 /// How much load there is, and for how long.
-pub(super) struct Load {
-    pub(super) connections: usize,
-    pub(super) slice: Duration,
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    pub(crate) slice: Duration,
 }
 
 /// What one slice came to.
-pub(super) struct Measured {
+pub(crate) struct Measured {
     /// Nanoseconds of each answer, in order.
     latencies: Vec<u64>,
     took: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Measured {
 
 impl Load {
     /// Loads a server from this thread.
-    pub(super) fn run(&self, target: &Target) -> Result<Measured> {
+    pub(crate) fn run(&self, target: &Target) -> Result<Measured> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let started = Instant::now();
@@ -55,15 +55,15 @@ impl Load {
 }
 
 impl Measured {
-    pub(super) fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
     }
 
-    pub(super) fn p50_us(&self) -> f64 {
+    pub(crate) fn p50_us(&self) -> f64 {
         self.quantile_us(50)
     }
 
-    pub(super) fn p99_us(&self) -> f64 {
+    pub(crate) fn p99_us(&self) -> f64 {
         self.quantile_us(99)
     }
 

@@ -158,7 +158,7 @@ impl Agent {
     }
 }
 
-fn guest() -> Result<Vec<u8>> {
+pub(crate) fn guest() -> Result<Vec<u8>> {
     let folder = std::env::var_os("HEDDLE_GUESTS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/guests"),
         PathBuf::from,
@@ -176,6 +176,9 @@ async fn unit(compiled: &CompiledComponent, reuse: u32) -> Result<Arc<PreparedUn
         wasi: Wasi::P2,
         config: BTreeMap::new(),
         bindings: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        parts: BTreeMap::new(),
+        calls: BTreeMap::new(),
     };
     let template = Template {
         requires: Default::default(),
@@ -184,8 +187,12 @@ async fn unit(compiled: &CompiledComponent, reuse: u32) -> Result<Arc<PreparedUn
             memory_bytes: 64 << 20,
             time_ms: 30_000,
             concurrency: 100,
+            egress: Vec::new(),
+            cpu_millis: None,
         },
         instances: Instances { reuse, concurrency: 1 },
+        run: None,
+        consumes: Vec::new(),
     };
     let request = PrepareRequest {
         unit: UnitId {
@@ -196,6 +203,9 @@ async fn unit(compiled: &CompiledComponent, reuse: u32) -> Result<Arc<PreparedUn
         template: Arc::new(template),
         components: BTreeMap::from([(self::component()?, compiled.clone())]),
         capabilities: Arc::new(CapabilitySet::builder().build()),
+        links: heddle_agent::links::Links::default(),
+        secrets: heddle_agent::secrets::SecretStore::default(),
+        addresses: Arc::default(),
         logs: Arc::new(NoLogs),
     };
     Ok(prepare(request).await?)

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::{duration, hostname};
 use heddle_agent::engine::Allocator;
-use heddle_agent::{AgentOptions, SourceOptions};
+use heddle_agent::{Agent, AgentOptions, SourceOptions};
 use heddle_protocol::defaults::HOST_REPLICA_SLOTS;
 use heddle_protocol::id::{CapabilityName, HostId, Realm};
 use heddle_protocol::manifest::Size;
@@ -56,6 +56,10 @@ pub struct AgentArgs {
     /// How instances get their memory
     #[arg(long, value_enum, default_value_t)]
     allocator: AllocatorArg,
+    /// A network that guests may reach although it is the host itself or its link, such as 127.0.0.0/8; may be given
+    /// several times. The manifest must name the destination all the same
+    #[arg(long, value_name = "NET")]
+    egress_allow: Vec<ipnet::IpNet>,
     /// Where /healthz and /metrics are served
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
@@ -128,6 +132,7 @@ impl AgentArgs {
             AllocatorArg::Pooling => Allocator::Pooling,
             AllocatorArg::OnDemand => Allocator::OnDemand,
         };
+        options.egress_allow = self.egress_allow;
         options.http = self.http;
         options.heartbeat = self.heartbeat;
         options.leaving_deadline = self.leaving_deadline;
@@ -137,9 +142,15 @@ impl AgentArgs {
 
 /// Runs components until it is told to stop.
 pub async fn run(args: AgentArgs) -> Result<(), Failure> {
+    run_with(args, |agent| agent).await
+}
+
+/// The same for a program with capabilities of its own: `build` adds them to what every agent has.
+pub async fn run_with(args: AgentArgs, build: impl FnOnce(Agent) -> Agent) -> Result<(), Failure> {
     start_log(&args.log)?;
     let signals = StopSignals::new()?;
-    heddle_agent::run(args.options()?, shutdown(signals))
+    build(Agent::builder(args.options()?))
+        .run(shutdown(signals))
         .await
         .map_err(|error| Failure::new(Exit::Failed, format!("{error:#}"), ""))
 }

@@ -70,7 +70,7 @@ fn parse(words: &[String]) -> Result<Vec<(ObjectKind, String)>, Failure> {
         Failure::new(
             Exit::Usage,
             message,
-            "write KIND NAME or KIND/NAME; kinds are workload, platform and config",
+            "write KIND NAME or KIND/NAME; kinds are workload, platform, config and secretref",
         )
     };
     let kind = |word: &str| KindArg::from_str(word, true).map(ObjectKind::from).ok();
@@ -109,16 +109,13 @@ fn in_files(source: &SourceArgs) -> Result<Vec<(ObjectKind, String)>, Failure> {
         .collect();
     objects.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));
     let kind = |kind| match kind {
-        Kind::Platform => Some(ObjectKind::Platform),
-        Kind::Config => Some(ObjectKind::Config),
-        Kind::Workload => Some(ObjectKind::Workload),
-        // Reading refused it already: this release keeps none.
-        Kind::SecretRef => None,
+        Kind::Platform => ObjectKind::Platform,
+        Kind::Config => ObjectKind::Config,
+        Kind::SecretRef => ObjectKind::SecretRef,
+        Kind::Policy => ObjectKind::Policy,
+        Kind::Workload => ObjectKind::Workload,
     };
-    Ok(objects
-        .into_iter()
-        .filter_map(|(k, name)| Some((kind(k)?, name)))
-        .collect())
+    Ok(objects.into_iter().map(|(k, name)| (kind(k), name)).collect())
 }
 
 #[cfg(test)]

@@ -22,6 +22,12 @@ pub enum KindArg {
     /// Named values
     #[value(name = "configs", alias = "config", alias = "Config")]
     Configs,
+    /// Named references to secrets
+    #[value(name = "secretrefs", alias = "secretref", alias = "SecretRef")]
+    SecretRefs,
+    /// What namespaces ask of images
+    #[value(name = "policies", alias = "policy", alias = "Policy")]
+    Policies,
 }
 
 impl From<KindArg> for ObjectKind {
@@ -30,6 +36,8 @@ impl From<KindArg> for ObjectKind {
             KindArg::Platforms => ObjectKind::Platform,
             KindArg::Workloads => ObjectKind::Workload,
             KindArg::Configs => ObjectKind::Config,
+            KindArg::SecretRefs => ObjectKind::SecretRef,
+            KindArg::Policies => ObjectKind::Policy,
         }
     }
 }
@@ -131,7 +139,9 @@ pub fn full_name(fleet: &Fleet, kind: ObjectKind, name: &str) -> Result<String, 
         ObjectKind::Platform => PlatformName::parse(name)
             .map(|name| name.to_string())
             .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "platforms have no namespace")),
-        ObjectKind::Workload | ObjectKind::Config => Ok(object_id(name, &fleet.namespace)?.to_string()),
+        ObjectKind::Workload | ObjectKind::Config | ObjectKind::SecretRef | ObjectKind::Policy => {
+            Ok(object_id(name, &fleet.namespace)?.to_string())
+        }
     }
 }
 

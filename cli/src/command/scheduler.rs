@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::fleet::duration;
 use heddle_protocol::id::Realm;
+use heddle_protocol::manifest::Size;
 use heddle_scheduler::SchedulerOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,6 +62,27 @@ pub struct SchedulerArgs {
     /// Silence after which a host counts as lost
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     host_lost_after: Duration,
+    /// A JSON file that names the backends of secrets
+    #[arg(long, value_name = "FILE")]
+    secrets_config: Option<PathBuf>,
+    /// How often backends are asked for newer versions of secrets that name none
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    secrets_poll: Duration,
+    /// A file with the seed of a NATS account that signs credentials for the traffic of workloads
+    #[arg(long, value_name = "FILE")]
+    workload_signing_key: Option<PathBuf>,
+    /// The account's public key, where that seed is one of its signing keys
+    #[arg(long, value_name = "KEY", requires = "workload_signing_key")]
+    workload_account: Option<String>,
+    /// Processor time that compiling one component may take
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    compile_cpu: Duration,
+    /// Memory that compiling one component may take
+    #[arg(long, value_name = "SIZE", default_value = "4Gi")]
+    compile_memory: Size,
+    /// Components compiled at the same time; half as many as there are cores when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    compile_workers: Option<u16>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -79,7 +101,17 @@ impl SchedulerArgs {
         options.trusted_keys = self.trusted_keys;
         options.registry_config = self.registry_config;
         options.registry_plain_http = self.registry_plain_http;
+        // Limits of processor time are in whole seconds.
+        options.compile.cpu_seconds = self.compile_cpu.as_secs().max(1);
+        options.compile.memory_bytes = self.compile_memory.as_bytes();
+        if let Some(workers) = self.compile_workers {
+            options.compile.workers = workers.into();
+        }
         options.host_lost_after_ms = u64::try_from(self.host_lost_after.as_millis()).unwrap_or(u64::MAX);
+        options.secrets_config = self.secrets_config;
+        options.secrets_poll_ms = u64::try_from(self.secrets_poll.as_millis()).unwrap_or(u64::MAX);
+        options.workload_signing_key = self.workload_signing_key;
+        options.workload_account = self.workload_account;
         options
     }
 }

@@ -4,18 +4,20 @@ use super::table::{Style, Table};
 use super::{age, status, yaml};
 use heddle_protocol::api::objects::{ObjectKind, Objects, StoredObject};
 use heddle_protocol::api::status::WorkloadStatus;
-use heddle_protocol::manifest::{Object, Scale, Workload};
+use heddle_protocol::manifest::{Object, Scale, Trigger, Workload};
 use heddle_protocol::time::UnixMs;
 
 /// One line per object, with what matters of its kind.
 pub fn table(kind: ObjectKind, objects: &Objects, now: UnixMs, style: Style) -> String {
     if objects.objects.is_empty() {
-        return format!("no {}s\n", kind.as_str().to_lowercase());
+        return format!("no {}\n", kind.plural());
     }
     let headings: &[&str] = match kind {
         ObjectKind::Platform => &["PLATFORM", "GENERATION", "AGE", "HOSTS", "CAPABILITIES"],
         ObjectKind::Workload => &["WORKLOAD", "GENERATION", "AGE", "REPLICAS", "COMPONENTS", "TRIGGERS"],
         ObjectKind::Config => &["CONFIG", "GENERATION", "AGE", "KEYS"],
+        ObjectKind::SecretRef => &["SECRETREF", "GENERATION", "AGE", "BACKEND", "PATH", "VERSION"],
+        ObjectKind::Policy => &["POLICY", "GENERATION", "AGE", "KEYS"],
     };
     let mut table = Table::new(headings);
     for object in &objects.objects {
@@ -70,8 +72,13 @@ fn summary(object: &StoredObject) -> Vec<String> {
         }
         Ok(Object::Workload(workload)) => of_workload(&workload),
         Ok(Object::Config(config)) => vec![config.spec.len().to_string()],
+        Ok(Object::SecretRef(secret)) => {
+            let version = secret.spec.version.map_or("newest".to_owned(), |v| v.to_string());
+            vec![secret.spec.from, secret.spec.path, version]
+        }
+        Ok(Object::Policy(policy)) => vec![policy.spec.signatures.cosign.len().to_string()],
         // A newer server may know more than this program; the name and generation are still true.
-        Ok(Object::SecretRef(_)) | Err(_) => Vec::new(),
+        Err(_) => Vec::new(),
     }
 }
 
@@ -82,16 +89,29 @@ fn of_workload(workload: &Workload) -> Vec<String> {
         Scale::Job(_) => "job".to_owned(),
     };
     let components: Vec<&str> = workload.spec.components.iter().map(|c| c.name.as_str()).collect();
-    let triggers = workload.spec.triggers.iter().filter_map(|trigger| {
-        let http = trigger.http.as_ref()?;
-        Some(format!(
-            "{}:{}{}",
-            http.capability,
-            http.host.as_deref().unwrap_or_default(),
-            http.path
-        ))
-    });
+    let triggers = workload.spec.triggers.iter().map(trigger);
     vec![replicas, components.join(" "), triggers.collect::<Vec<_>>().join(" ")]
+}
+
+fn trigger(trigger: &Trigger) -> String {
+    if let Some(http) = &trigger.http {
+        let host = http.host.as_deref().unwrap_or_default();
+        return format!("{}:{host}{}", http.capability, http.path);
+    }
+    if let Some(messaging) = &trigger.messaging {
+        return format!("{}:{}", messaging.capability, messaging.subject);
+    }
+    if let Some(cron) = &trigger.cron {
+        // One word, as the others are.
+        return format!(
+            "cron:{}",
+            cron.schedule.split_whitespace().collect::<Vec<_>>().join("_")
+        );
+    }
+    if let Some(wrpc) = &trigger.wrpc {
+        return format!("wrpc:{}", wrpc.prefix);
+    }
+    "service".to_owned()
 }
 
 fn keys<V>(map: &std::collections::BTreeMap<String, V>) -> String {

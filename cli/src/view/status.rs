@@ -2,7 +2,7 @@
 
 use super::printable;
 use super::table::{Cell, Style, Table, Tone};
-use heddle_protocol::api::status::{Endpoint, PlacedUnit, Statuses, WorkloadState, WorkloadStatus};
+use heddle_protocol::api::status::{Endpoint, FiredStatus, PlacedUnit, Statuses, WorkloadState, WorkloadStatus};
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::report::WaitingOn;
 use std::collections::BTreeMap;
@@ -102,6 +102,8 @@ pub fn why(status: &WorkloadStatus) -> String {
     // That something is placed and not ready yet is no news beside the reason of it.
     let telling = |waiting: &&WaitingOn| reasons.is_empty() || !matches!(waiting, WaitingOn::Units { .. });
     let mut parts: Vec<String> = status.waiting.iter().filter(telling).map(ToString::to_string).collect();
+    parts.extend(status.job.as_ref().and_then(|job| job.reason.clone()));
+    parts.extend(status.fired.iter().map(last_fired));
     parts.extend(
         reasons
             .iter()
@@ -115,12 +117,26 @@ pub fn why(status: &WorkloadStatus) -> String {
     parts.join("; ")
 }
 
-/// How many are ready: `web 3/4 ready`.
+/// When a cron trigger was due last.
+fn last_fired(fired: &FiredStatus) -> String {
+    match fired.last_due {
+        Some(due) => format!("`{}` last due {due}", fired.schedule),
+        None => format!("`{}` not due yet", fired.schedule),
+    }
+}
+
+/// How many are ready: `web 3/4 ready`, or how far a job is: `report 1/4 done`.
 pub fn ready(status: &WorkloadStatus) -> String {
+    if status.job.is_some() {
+        return format!("{} {}", status.workload, counts(status));
+    }
     format!("{} {} ready", status.workload, counts(status))
 }
 
 fn counts(status: &WorkloadStatus) -> String {
+    if let Some(job) = &status.job {
+        return format!("{}/{} done", job.completed, job.completions);
+    }
     let old = if status.ready_old > 0 {
         format!(" +{} old", status.ready_old)
     } else {
@@ -170,7 +186,7 @@ fn phase(unit: &PlacedUnit) -> Cell {
         None => Cell::toned("told", Tone::Dim),
         Some(phase) => {
             let tone = match phase {
-                UnitPhase::Ready => Tone::Good,
+                UnitPhase::Ready | UnitPhase::Ended => Tone::Good,
                 UnitPhase::Failed | UnitPhase::Refused => Tone::Bad,
                 UnitPhase::Fetching | UnitPhase::Compiling | UnitPhase::Starting | UnitPhase::Draining => Tone::Warn,
             };
@@ -181,9 +197,9 @@ fn phase(unit: &PlacedUnit) -> Cell {
 
 fn tone(state: WorkloadState) -> Tone {
     match state {
-        WorkloadState::Ready => Tone::Good,
+        WorkloadState::Ready | WorkloadState::Completed => Tone::Good,
         WorkloadState::Progressing | WorkloadState::Deleting => Tone::Warn,
-        WorkloadState::Waiting => Tone::Bad,
+        WorkloadState::Waiting | WorkloadState::Failed => Tone::Bad,
     }
 }
 
