@@ -2,6 +2,7 @@
 
 use rand::Rng as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -15,6 +16,8 @@ pub struct ConnectOptions {
     pub url: String,
     /// A NATS credentials file.
     pub credentials: Option<PathBuf>,
+    /// The text of NATS credentials, where they are in no file.
+    pub login: Option<Login>,
     /// The connection's name, as `nats-server` lists it.
     pub name: String,
     /// The prefix of this connection's inboxes; none uses NATS's own.
@@ -31,11 +34,29 @@ impl ConnectOptions {
         Self {
             url: url.into(),
             credentials: None,
+            login: None,
             name: name.into(),
             inbox_prefix: None,
             retry_first: false,
             request_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+/// NATS credentials as text: a JWT and the seed that proves it. Never printed.
+#[derive(Clone)]
+pub struct Login(Arc<str>);
+
+impl Login {
+    /// Takes the text; none if it is no text at all.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().map(|text| Self(text.into()))
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login(hidden)")
     }
 }
 
@@ -71,6 +92,9 @@ pub enum ConnectError {
         #[source]
         source: std::io::Error,
     },
+    /// The credentials' text is none.
+    #[error("failed to read the NATS credentials: they are not in the form of a credentials file; check the secret")]
+    Login,
     /// No server answered.
     #[error("failed to connect to NATS at {}: {source}", without_login(url))]
     Connect {
@@ -108,6 +132,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Link, ConnectError> {
             path: path.clone(),
             source,
         })?;
+    }
+    if let Some(Login(text)) = &options.login {
+        // What is wrong with it could show a part of it: the cause stays out.
+        nats = nats.credentials(text).map_err(|_| ConnectError::Login)?;
     }
     if let Some(prefix) = &options.inbox_prefix {
         nats = nats.custom_inbox_prefix(prefix);

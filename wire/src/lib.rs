@@ -5,3 +5,4 @@
 pub mod chunk;
 pub mod client;
 pub mod connect;
+pub mod lazy;
