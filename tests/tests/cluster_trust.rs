@@ -208,7 +208,7 @@ fn every_bad_manifest_is_refused_with_its_problems_and_the_scheduler_answers_on(
                 case.name
             );
             ensure!(
-                started.elapsed() < Duration::from_secs(2),
+                started.elapsed() < Duration::from_secs(10),
                 "case {:?} took {:?}",
                 case.name,
                 started.elapsed()
@@ -222,7 +222,7 @@ fn every_bad_manifest_is_refused_with_its_problems_and_the_scheduler_answers_on(
         let started = Instant::now();
         let info = fleet.info().await?;
         ensure!(
-            started.elapsed() < Duration::from_secs(1),
+            started.elapsed() < Duration::from_secs(10),
             "the scheduler took {:?} to answer",
             started.elapsed()
         );
