@@ -3,17 +3,29 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod tour_page;
+
 use clap::{CommandFactory, Parser};
 use heddle::args::Cli;
 use heddle_protocol::api::ErrorCode;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use tour_page::{SECRETS, SERVERS, TOUR, read, root};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+/// The names of all example manifests.
+fn manifests() -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root().join("examples/manifests")).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+/// The manifests that the tour applies or looks at.
+fn of_the_tour() -> BTreeSet<String> {
+    let commands = [TOUR, SERVERS, SECRETS].map(tour_page::commands).concat();
+    commands
+        .iter()
+        .flat_map(|command| tour_page::manifests(command))
+        .collect()
 }
 
 #[test]
@@ -23,34 +35,51 @@ fn the_grammar_holds_together() {
 
 #[test]
 fn every_command_of_the_tour_exists() {
-    let readme = read("README.md");
-    let tour = readme.split("<!-- tour -->").nth(1).expect("the README has a tour");
-    let block = tour.split("```").nth(1).expect("the tour is a fenced block");
-    let lines: Vec<&str> = block
-        .lines()
-        .skip(1)
-        .map(str::trim)
-        .filter(|l| l.starts_with("heddle "))
-        .collect();
-    assert!(lines.len() >= 5, "the tour has {} commands", lines.len());
-    for line in lines {
-        let command = line.split(" #").next().unwrap_or(line);
-        if let Err(error) = Cli::try_parse_from(command.split_whitespace()) {
-            panic!("{line}: {error}");
+    for marker in [TOUR, SERVERS, SECRETS] {
+        let commands = tour_page::commands(marker);
+        assert!(!commands.is_empty(), "{marker} has no command");
+        for command in commands {
+            let line = std::iter::once("heddle").chain(command.iter().map(String::as_str));
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("heddle {}: {error}", command.join(" "));
+            }
         }
     }
 }
 
 #[test]
-fn every_example_manifest_is_in_the_readme_or_in_the_readme_of_the_examples() {
-    let text = read("README.md") + &read("examples/README.md");
-    for entry in std::fs::read_dir(root().join("examples/manifests")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(
-            text.contains(&format!("{name}`")) || text.contains(&format!("{name} ")),
-            "no word of {name}"
-        );
+fn every_example_manifest_is_in_the_tour_and_the_table_says_what_it_answers() {
+    let all = manifests();
+    assert_eq!(of_the_tour(), all, "the README's tour and examples/manifests differ");
+    let told: BTreeSet<String> = tour_page::rows().into_iter().flat_map(|row| row.manifests).collect();
+    let silent = ["all.yaml", "platform.yaml"].map(str::to_owned).into_iter().collect();
+    let wanted: BTreeSet<String> = all.difference(&silent).cloned().collect();
+    assert_eq!(told, wanted, "the README's table and examples/manifests differ");
+}
+
+#[test]
+fn every_component_of_the_examples_is_deployed_by_one_of_their_manifests() {
+    let catalogue = read("examples/tool/src/catalogue.rs");
+    let groups = catalogue.split("const GROUPS").nth(1).unwrap();
+    let groups = groups.split("#[cfg(test)]").next().unwrap();
+    let mut components = BTreeSet::new();
+    for group in groups.split("Group {").skip(1) {
+        if group.contains("folder: \"examples/") {
+            let list = group.split("components: &[").nth(1).unwrap();
+            let list = list.split(']').next().unwrap();
+            components.extend(list.split('"').skip(1).step_by(2));
+        }
     }
+    assert!(
+        components.len() >= 16,
+        "the catalogue was not understood: {components:?}"
+    );
+    let all: String = manifests()
+        .iter()
+        .map(|name| read(&format!("examples/manifests/{name}")))
+        .collect();
+    components.retain(|name| !all.contains(&format!("/{name}.wasm\"")));
+    assert!(components.is_empty(), "no manifest deploys {components:?}");
 }
 
 #[test]

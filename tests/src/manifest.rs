@@ -1,9 +1,11 @@
 //! Manifests as short as a test wants to read them.
 //!
-//! In: a workload's name and what is unusual about it. Out: YAML, as a person would write it. A `file:` image is the name
-//! of a guest.
+//! In: a workload's name and what is unusual about it, or the name of an example. Out: YAML, as a person would write it. A
+//! `file:` image is the name of a guest.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// What every host of a test fleet lends: one listener, one key-value store in memory.
 pub const PLATFORM: &str = "\
@@ -122,6 +124,14 @@ impl Workload {
 /// A Config with one value.
 pub fn config(name: &str, key: &str, value: &str) -> String {
     format!("apiVersion: heddle.dev/v1\nkind: Config\nmetadata: {{ name: {name} }}\nspec: {{ {key}: \"{value}\" }}\n")
+}
+
+/// A manifest of the examples, such as `notes.yaml`, with its images named as tests name them.
+pub fn example(name: &str) -> Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/manifests");
+    let path = folder.join(name);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    Ok(text.replace("file:../../target/guests/", "file:"))
 }
 
 /// Several documents as one text: one change.

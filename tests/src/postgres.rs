@@ -1,7 +1,7 @@
 //! A Postgres of a test's own: a database that asks for a password, and a port that it takes back when it starts again.
 //!
-//! In: Debian's `postgresql`, or the folder with its programs in `HEDDLE_POSTGRES_BIN`. Out: a running server. Postgres
-//! refuses to run as root; where the tests do, it runs as the user `postgres`.
+//! In: the folder with its programs in `HEDDLE_POSTGRES_BIN`, as `cargo xtask test` names it, or Debian's `postgresql`. Out:
+//! a running server. Postgres refuses to run as root; where the tests do, it runs as the user `postgres`, or `nobody`.
 
 use crate::port;
 use crate::process::{Process, Recipe};
@@ -9,7 +9,7 @@ use crate::until::eventually;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -35,12 +35,21 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a database, starts its server, and waits until it answers.
+    /// Makes a database whose owner has the password [`PASSWORD`], starts its server, and waits until it answers.
     pub async fn start(log: &Path) -> Result<Self> {
-        let programs = programs()?;
+        Self::start_with("scram-sha-256", log).await
+    }
+
+    /// The same, but it asks nobody on this machine for a password.
+    pub async fn start_open(log: &Path) -> Result<Self> {
+        Self::start_with("trust", log).await
+    }
+
+    async fn start_with(login: &str, log: &Path) -> Result<Self> {
         let user = other_user()?;
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir();
         let folder = folder.context("failed to make a folder for Postgres")?;
+        let programs = Programs::find()?.for_user(user, folder.path())?;
         let secret = folder.path().join("password");
         std::fs::write(&secret, PASSWORD).with_context(|| format!("failed to write {}", secret.display()))?;
         if let Some((uid, gid)) = user {
@@ -49,10 +58,10 @@ impl Postgres {
             }
         }
         let data = folder.path().join("data");
-        let made = command(&programs.join("initdb"), user, &arguments(&data, &secret));
-        let (program, args) = made;
+        let (program, args) = command(&programs.folder.join("initdb"), user, &arguments(login, &data, &secret));
         let said = Command::new(program)
             .args(args)
+            .envs(programs.env.iter().cloned())
             .output()
             .context("failed to start initdb")?;
         ensure!(
@@ -61,12 +70,12 @@ impl Postgres {
             String::from_utf8_lossy(&said.stderr)
         );
         let address = port::free()?;
-        let (program, args) = command(&programs.join("postgres"), user, &settings(&data, address));
+        let (program, args) = command(&programs.folder.join("postgres"), user, &settings(&data, address));
         let process = Process::start(Recipe {
             name: "postgres".to_owned(),
             program,
             args,
-            env: Vec::new(),
+            env: programs.env,
             log: log.to_owned(),
         })?;
         let mut postgres = Self {
@@ -123,18 +132,19 @@ async fn ready(address: SocketAddr) -> Result<()> {
     stream.write_all(&login).await?;
     let mut kind = [0];
     stream.read_exact(&mut kind).await?;
-    // It asks for the password; an error (`E`) says that it is starting still.
+    // It asks for the password, or takes the login without one; an error (`E`) says that it is starting still.
     ensure!(&kind == b"R", "it does not take logins yet");
     Ok(())
 }
 
-fn arguments(data: &Path, secret: &Path) -> Vec<OsString> {
+fn arguments(login: &str, data: &Path, secret: &Path) -> Vec<OsString> {
     let mut pwfile = OsString::from("--pwfile=");
     pwfile.push(secret);
     let plain = [
         "--username",
         USER,
-        "--auth=scram-sha-256",
+        "--auth",
+        login,
         "--encoding=UTF8",
         "--locale=C",
         "--no-sync",
@@ -183,25 +193,85 @@ fn other_user() -> Result<Option<(u32, u32)>> {
         return Ok(None);
     }
     let users = std::fs::read_to_string("/etc/passwd").context("failed to read the list of users")?;
-    let line = users.lines().find(|line| line.starts_with("postgres:"));
-    let line = line.context("failed to find the user `postgres`: install Debian's package `postgresql`")?;
+    let line = |name| users.lines().find(|line| line.starts_with(name));
+    let line = line("postgres:").or_else(|| line("nobody:"));
+    let line =
+        line.context("failed to find a user `postgres` or `nobody` to run Postgres as: it refuses to run as root")?;
     let mut numbers = line.split(':').skip(2).map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(uid)), Some(Ok(gid))) => Ok(Some((uid, gid))),
-        _ => bail!("failed to read the user `postgres` in the list of users"),
+        _ => bail!("failed to read a user in the list of users: {line:?}"),
     }
 }
 
-/// The folder with initdb and postgres.
-fn programs() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("HEDDLE_POSTGRES_BIN").filter(|named| !named.is_empty()) {
-        return Ok(named.into());
+/// Where initdb and postgres are, and what they need in their environment.
+struct Programs {
+    folder: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+impl Programs {
+    fn find() -> Result<Self> {
+        let named = std::env::var_os("HEDDLE_POSTGRES_BIN").filter(|named| !named.is_empty());
+        let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+        found.retain(|folder| folder.join("initdb").is_file());
+        found.sort();
+        let folder = named.map(PathBuf::from).or_else(|| found.pop()).context(
+            "failed to find Postgres: run `cargo xtask test`, which fetches it, or install it (Debian: apt-get install \
+             postgresql), or name its programs' folder in HEDDLE_POSTGRES_BIN",
+        )?;
+        Ok(Self {
+            folder,
+            env: Vec::new(),
+        })
     }
-    let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    found.retain(|folder| folder.join("initdb").is_file());
-    found.sort();
-    found
-        .pop()
-        .context("failed to find Postgres: install it (Debian: apt-get install postgresql), or name its programs' folder in HEDDLE_POSTGRES_BIN")
+
+    /// The same, or a copy in `folder` where the user cannot get at them: a cache in root's home is nobody else's.
+    fn for_user(self, user: Option<(u32, u32)>, folder: &Path) -> Result<Self> {
+        if user.is_none() || anybody_reaches(&self.folder)? {
+            return Ok(self);
+        }
+        let prefix = self
+            .folder
+            .parent()
+            .context("the programs of Postgres are in no folder")?;
+        let copy = folder.join("installed");
+        let bin = copy.join("bin");
+        std::fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
+        let (initdb, postgres) = (self.folder.join("initdb"), self.folder.join("postgres"));
+        for (from, to) in [
+            (initdb, &bin),
+            (postgres, &bin),
+            (prefix.join("lib"), &copy),
+            (prefix.join("share"), &copy),
+        ] {
+            let copied = Command::new("cp").arg("-R").arg(&from).arg(to).status();
+            let copied = copied.context("failed to start cp")?;
+            ensure!(
+                copied.success(),
+                "failed to copy {} to {}",
+                from.display(),
+                to.display()
+            );
+        }
+        let libraries = copy.join("lib").to_string_lossy().into_owned();
+        Ok(Self {
+            folder: bin,
+            env: vec![("LD_LIBRARY_PATH".to_owned(), libraries)],
+        })
+    }
+}
+
+/// Whether every folder on the way lets everybody through.
+fn anybody_reaches(folder: &Path) -> Result<bool> {
+    let whole = folder.canonicalize();
+    let whole = whole.with_context(|| format!("failed to find {}", folder.display()))?;
+    for part in whole.ancestors() {
+        let mode = std::fs::metadata(part)?.permissions().mode();
+        if mode & 0o001 == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

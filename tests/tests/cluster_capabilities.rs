@@ -2,50 +2,45 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use heddle_tests::bao::Bao;
 use heddle_tests::cluster::{Failed, Outcome, cluster};
 use heddle_tests::fleet::{Fleet, FleetOptions};
 use heddle_tests::http::{self, Answer};
+use heddle_tests::manifest::{PLATFORM, example, together};
 use heddle_tests::redis::{PASSWORD, Redis};
 use heddle_tests::until::eventually;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Both kinds of blob store and both of key-value store that all hosts see, beside the listener.
-const STORES: &str = "\
+/// The listener, and what `notes.yaml` of the examples does not bring: a key-value store in Redis, and blobs on each host.
+const OTHERS: &str = "\
 apiVersion: heddle.dev/v1
 kind: Platform
-metadata: { name: stores }
+metadata: { name: others }
 spec:
   hosts: {}
   capabilities:
     web: { http: { listen: \"127.0.0.1:8080\" } }
-    counts: { keyvalue: { nats: { bucket: counts } } }
     tallies: { keyvalue: { redis: { url: \"REDIS\", prefix: \"notes:\" } }, secrets: { password: { from: dev, path: redis } } }
-    everywhere: { blobstore: { nats: { bucket: notes, quota: 64Mi } } }
     here: { blobstore: { filesystem: { path: notes, quota: 8Mi } } }
 ";
 
-/// The notes of a blob store, counted in a key-value store, on the route `/notes` of a host name.
-fn notes(name: &str, counts: &str, blobs: &str) -> String {
-    let link = |interface: &str, to: &str| {
-        format!("    - {{ from: notes, import: \"{interface}\", to: {{ capability: {to} }} }}\n")
-    };
-    let links: String = [
-        link("wasi:keyvalue/store", counts),
-        link("wasi:keyvalue/atomics", counts),
-        link("wasi:blobstore/blobstore", blobs),
-        link("wasi:blobstore/container", blobs),
-        link("wasi:blobstore/types", blobs),
-    ]
-    .concat();
-    format!(
-        "apiVersion: heddle.dev/v1\nkind: Workload\nmetadata: {{ name: {name} }}\nspec:\n  components:\n\
-         \x20   - name: notes\n      image: \"file:notes.wasm\"\n  links:\n{links}  triggers:\n\
-         \x20   - http: {{ capability: web, host: {name}.test, path: /notes }}\n  replicas: 2\n"
-    )
+/// The workload of `notes.yaml` once more, as `theirs`: on a host name of its own, with the stores of [`OTHERS`].
+fn theirs() -> Result<String> {
+    let text = example("notes.yaml")?;
+    let workload = text
+        .split("---\n")
+        .nth(1)
+        .context("notes.yaml has no second document")?;
+    Ok(workload
+        .replace("name: notes }", "name: theirs }")
+        .replace("capability: everywhere", "capability: here")
+        .replace("capability: writes", "capability: tallies")
+        .replace("path: /notes", "host: theirs.test, path: /notes"))
 }
 
 /// A folder with the password of Redis, and a configuration of the scheduler that names it.
@@ -82,9 +77,9 @@ fn notes_in_stores_of_the_fleet_are_seen_on_every_host_and_those_of_a_host_on_it
     let config = format!("--secrets-config={}", secrets.path().join("backends.json").display());
     cluster(FleetOptions::hosts(2).scheduler_flag(config), async |fleet| {
         let redis = Redis::start(&secrets.path().join("redis"), &secrets.path().join("redis.log")).await?;
-        let stores = STORES.replace("REDIS", &redis.url());
-        let mine = notes("mine", "counts", "everywhere");
-        let theirs = notes("theirs", "tallies", "here");
+        let stores = OTHERS.replace("REDIS", &redis.url());
+        let mine = example("notes.yaml")?;
+        let theirs = theirs()?;
         fleet
             .apply_and_wait(&[&stores, &mine, &theirs].map(String::as_str).join("---\n"))
             .await?;
@@ -123,5 +118,34 @@ fn notes_in_stores_of_the_fleet_are_seen_on_every_host_and_those_of_a_host_on_it
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn a_secret_in_openbao_is_refused_while_it_is_not_there_and_reaches_its_component_once_it_is() -> Outcome {
+    let folder = tempfile::tempdir().map_err(|error| Failed::new(&error))?;
+    let start = || -> Result<Bao> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let bao = runtime.block_on(Bao::start(&folder.path().join("bao"), &folder.path().join("bao.log")))?;
+        let config = json!({ "vault": { "kind": "vault", "url": bao.url(), "tokenFile": bao.token_file() } });
+        std::fs::write(folder.path().join("backends.json"), config.to_string())?;
+        Ok(bao)
+    };
+    let bao = start().map_err(|error| Failed::new(&format!("{error:#}")))?;
+    let config = format!("--secrets-config={}", folder.path().join("backends.json").display());
+    cluster(FleetOptions::hosts(2).scheduler_flag(config), async |fleet| {
+        let manifest = together([PLATFORM, &example("vaulted.yaml")?]);
+        let refused = format!("{:?}", fleet.apply_refused(&manifest).await?);
+        ensure!(refused.contains("secret/vaulted"), "{refused}");
+        bao.put("vaulted", json!({ "password": "correct-horse" })).await?;
+        fleet.apply_and_wait(&manifest).await?;
+        for host in ["host-1", "host-2"] {
+            let told = fleet.serves(host, "/vaulted/password", SOON).await?;
+            ensure!(
+                told.contains(&hex::encode(Sha256::digest("correct-horse"))) && !told.contains("correct-horse"),
+                "{told}"
+            );
+        }
+        Ok(())
     })
 }

@@ -1,7 +1,7 @@
 //! Three ways to add a capability without a fork, each with the example that shows it: a crate in an agent of one's own, a
 //! component that others link to, a server that is called over wRPC.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use heddle_protocol::api::explain::Explain;
 use heddle_protocol::api::hosts::HostState;
 use heddle_protocol::id::WorkloadId;
@@ -9,23 +9,13 @@ use heddle_tests::binary;
 use heddle_tests::cluster::{Outcome, cluster};
 use heddle_tests::fleet::FleetOptions;
 use heddle_tests::fleet::ask::RUNS_WITHIN;
-use heddle_tests::manifest::{PLATFORM, together};
+use heddle_tests::manifest::{PLATFORM, example, together};
 use heddle_tests::process::{Process, Recipe};
 use heddle_tests::until::eventually;
-use std::path::Path;
 use std::time::Duration;
 
 /// How soon a fact that needs no compiling is there, on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
-
-/// A manifest of the examples; the harness finds the guests by their names alone.
-fn example(name: &str) -> Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples/manifests")
-        .join(name);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-    Ok(text.replace("file:../../target/guests/", "file:"))
-}
 
 #[test]
 fn a_crate_in_an_agent_of_one_s_own_lends_what_no_other_host_has() -> Outcome {

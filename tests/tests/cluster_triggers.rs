@@ -7,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use heddle_protocol::api::status::{WorkloadState, WorkloadStatus};
 use heddle_tests::cluster::{Outcome, cluster};
 use heddle_tests::fleet::{Fleet, FleetOptions};
+use heddle_tests::manifest::example;
 use heddle_tests::until::{eventually, throughout};
 use std::time::{Duration, Instant};
 
@@ -70,9 +71,9 @@ async fn nats(fleet: &Fleet) -> Result<Client> {
         .context("failed to connect to NATS")
 }
 
-/// What the guest of a workload has counted under a key.
-async fn count(nats: &Client, workload: &str, key: &str) -> Result<u64> {
-    let Ok(bucket) = jetstream::new(nats.clone()).get_key_value(workload).await else {
+/// What a guest has counted under a key of a bucket; most tests name the bucket as the workload.
+async fn count(nats: &Client, bucket: &str, key: &str) -> Result<u64> {
+    let Ok(bucket) = jetstream::new(nats.clone()).get_key_value(bucket).await else {
         return Ok(0);
     };
     let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
@@ -85,9 +86,9 @@ async fn count(nats: &Client, workload: &str, key: &str) -> Result<u64> {
     text.parse().with_context(|| format!("{found} is {text:?}"))
 }
 
-async fn counted(nats: &Client, workload: &str, key: &str, at_least: u64) -> Result<u64> {
-    eventually(SOON, &format!("{workload} has {at_least} {key}"), async || {
-        let count = count(nats, workload, key).await?;
+async fn counted(nats: &Client, bucket: &str, key: &str, at_least: u64) -> Result<u64> {
+    eventually(SOON, &format!("{bucket} has {at_least} {key}"), async || {
+        let count = count(nats, bucket, key).await?;
         ensure!(count >= at_least, "{count}");
         Ok(count)
     })
@@ -232,9 +233,10 @@ fn a_service_runs_for_as_long_as_it_is_wanted_and_begins_again_after_growing_pau
         let service = "  triggers: [{ service: {} }]\n";
         let short = ", config: [{ values: { rounds: \"1\" } }]";
         let documents = [
-            platform(&["brief", "lasting"]),
+            platform(&["brief"]),
             workload("brief", "watch", short, &[], service),
-            workload("lasting", "watch", "", &[], &format!("{service}  replicas: 2\n")),
+            // It lasts, in two replicas.
+            example("watch.yaml")?,
         ];
         fleet.apply(&together(&documents)).await?;
         let nats = nats(fleet).await?;
@@ -248,14 +250,14 @@ fn a_service_runs_for_as_long_as_it_is_wanted_and_begins_again_after_growing_pau
             took >= Duration::from_millis(1_500),
             "it began again three times within {took:?}"
         );
-        counted(&nats, "lasting", "rounds", 20).await?;
-        let starts = count(&nats, "lasting", "starts").await?;
+        counted(&nats, "rounds", "rounds", 20).await?;
+        let starts = count(&nats, "rounds", "starts").await?;
         ensure!(starts == 2, "two replicas began {starts} times");
-        fleet.delete("lasting").await?;
-        fleet.wait_gone("lasting").await?;
-        let rounds = count(&nats, "lasting", "rounds").await?;
+        fleet.delete("watch").await?;
+        fleet.wait_gone("watch").await?;
+        let rounds = count(&nats, "rounds", "rounds").await?;
         throughout(Duration::from_secs(1), "it has stopped", async || {
-            let now = count(&nats, "lasting", "rounds").await?;
+            let now = count(&nats, "rounds", "rounds").await?;
             ensure!(now == rounds, "{rounds} rounds, and then {now}");
             Ok(())
         })
@@ -266,25 +268,23 @@ fn a_service_runs_for_as_long_as_it_is_wanted_and_begins_again_after_growing_pau
 #[test]
 fn a_point_in_time_runs_once_on_one_host() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
-        let cron = "  triggers: [{ cron: { schedule: \"* * * * *\" } }]\n  replicas: 2\n";
-        let documents = [platform(&["clock"]), workload("clock", "tick", "", &[], cron)];
-        fleet.apply_and_wait(&together(&documents)).await?;
+        fleet.apply_and_wait(&example("tick.yaml")?).await?;
         let nats = nats(fleet).await?;
         let ticks = eventually(NEXT_MINUTE, "the minute has come", async || {
-            let ticks = count(&nats, "clock", "ticks").await?;
+            let ticks = count(&nats, "ticks", "ticks").await?;
             ensure!(ticks > 0, "no tick");
             Ok(ticks)
         })
         .await?;
         ensure!(ticks == 1, "{ticks} ticks at once");
-        let fired = fleet.status("clock").await?.fired;
+        let fired = fleet.status("tick").await?.fired;
         ensure!(fired.len() == 1 && fired[0].last_due.is_some(), "{fired:?}");
         // Another scheduler knows that this point was fired.
         fleet.scheduler().kill()?;
         fleet.scheduler().start_again()?;
         fleet.info().await?;
         throughout(Duration::from_secs(5), "it ran once", async || {
-            let ticks = count(&nats, "clock", "ticks").await?;
+            let ticks = count(&nats, "ticks", "ticks").await?;
             ensure!(ticks == 1, "{ticks} ticks");
             Ok(())
         })

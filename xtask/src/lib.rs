@@ -12,6 +12,7 @@ pub mod chaos;
 pub mod deny;
 pub mod guests;
 pub mod nats;
+pub mod postgres;
 pub mod redis;
 pub mod registry;
 pub mod suites;

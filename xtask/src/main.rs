@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use xtask::workspace::Workspace;
-use xtask::{bao, bench, chaos, deny, guests, nats, redis, registry, test, up};
+use xtask::{bao, bench, chaos, deny, guests, nats, postgres, redis, registry, test, up};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -23,13 +23,14 @@ Usage: cargo xtask COMMAND
   nats                find or fetch a nats-server that is new enough; prints its path
   bao                 find or fetch an OpenBao to test against; prints its path
   redis               find or fetch a redis-server to test against; prints its path
+  postgres            find or fetch a PostgreSQL to test against; prints the folder of its programs
   registry            find or fetch a docker-registry to test against; prints its path
   deny                check licences, bans and sources of all dependencies
   help                this text
 
 Environment: HEDDLE_CACHE (where fetched things are kept; default ~/.cache/heddle),
 HEDDLE_NATS_SERVER, HEDDLE_BAO, HEDDLE_REDIS_SERVER and HEDDLE_DOCKER_REGISTRY (programs to use instead of looking
-for them).
+for them) and HEDDLE_POSTGRES_BIN (the folder of PostgreSQL's programs).
 ";
 
 fn main() -> ExitCode {
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
     }
     match command.as_str() {
         "up" | "bench" | "chaos" | "test" => {}
-        "guests" | "nats" | "bao" | "redis" | "registry" | "deny" if rest.is_empty() => {}
-        "guests" | "nats" | "bao" | "redis" | "registry" | "deny" => {
+        "guests" | "nats" | "bao" | "redis" | "postgres" | "registry" | "deny" if rest.is_empty() => {}
+        "guests" | "nats" | "bao" | "redis" | "postgres" | "registry" | "deny" => {
             return wrong(&format!("`{command}` takes no arguments"));
         }
         _ => return wrong(&format!("there is no command `{command}`")),
@@ -64,6 +65,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         "nats" => print(&format!("{}\n", nats::ensure()?.display())),
         "bao" => print(&format!("{}\n", bao::ensure()?.display())),
         "redis" => print(&format!("{}\n", redis::ensure()?.display())),
+        "postgres" => print(&format!("{}\n", postgres::ensure()?.display())),
         "registry" => print(&format!("{}\n", registry::ensure()?.display())),
         _ => deny::check(&workspace),
     }

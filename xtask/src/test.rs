@@ -13,7 +13,7 @@ mod nextest;
 use crate::process::{cargo, output, say};
 use crate::suites::{CRATES_WITH_TESTS, Suite, problems, table};
 use crate::workspace::{Profile, Workspace};
-use crate::{bao, guests, nats, redis, registry};
+use crate::{bao, guests, nats, postgres, redis, registry};
 
 /// Packages whose tests start the program `heddle` as a process: a fleet's, or a server's that must end with its test.
 const STARTS_HEDDLE: &[&str] = &[
@@ -89,6 +89,7 @@ fn prepare(workspace: &Workspace, choice: &Choice) -> Result<Environment> {
         ("HEDDLE_NATS_SERVER", nats::ensure()?),
         ("HEDDLE_BAO", bao::ensure()?),
         ("HEDDLE_REDIS_SERVER", redis::ensure()?),
+        ("HEDDLE_POSTGRES_BIN", postgres::ensure()?),
         ("HEDDLE_DOCKER_REGISTRY", registry::ensure()?),
         ("HEDDLE_GUESTS", guests::ensure(workspace)?),
     ];

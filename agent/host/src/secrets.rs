@@ -10,6 +10,7 @@ use heddle_agent_core::Identity;
 use heddle_capability::{SecretHandle, SecretValue};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{HostSpecBody, SealedSecret, SecretUse};
+use heddle_protocol::id::CapabilityName;
 use heddle_protocol::seal::{OpeningKey, SealedFor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +21,15 @@ pub(crate) use kept::KeptSecrets;
 
 /// Every secret that something on this host uses. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct SecretStore(Arc<Mutex<BTreeMap<Digest, Held>>>);
+pub struct SecretStore(Arc<Mutex<Store>>);
+
+#[derive(Debug, Default)]
+struct Store {
+    held: BTreeMap<Digest, Held>,
+    /// What capabilities hold, by capability and by the name that it knows the secret by: one handle for as long as it is
+    /// lent, whichever version the spec names.
+    lent: BTreeMap<(CapabilityName, String), SecretHandle>,
+}
 
 #[derive(Debug, Default)]
 struct Held {
@@ -32,7 +41,36 @@ struct Held {
 impl SecretStore {
     /// The handle of a secret; it may have no value yet.
     pub fn handle(&self, used: &SecretUse) -> SecretHandle {
-        self.lock().entry(used.id()).or_default().handle.clone()
+        self.lock().held.entry(used.id()).or_default().handle.clone()
+    }
+
+    /// The handles of a capability's secrets. Each goes on to give the newest value when the spec names another version:
+    /// the offer is the same then, and nobody sets the capability up again.
+    pub fn lent(
+        &self,
+        capability: &CapabilityName,
+        used: &BTreeMap<String, SecretUse>,
+    ) -> BTreeMap<String, SecretHandle> {
+        let mut store = self.lock();
+        let each = used
+            .iter()
+            .map(|(name, used)| (name.clone(), store.lend(capability, name, used)));
+        each.collect()
+    }
+
+    /// Lets capabilities have what the spec names for them now; one whose value has not come yet keeps the one before.
+    fn lend(&self, body: &HostSpecBody) {
+        let mut store = self.lock();
+        let named = |capability: &CapabilityName, name: &str| {
+            let secrets = body.capability_secrets.get(capability);
+            secrets.is_some_and(|secrets| secrets.contains_key(name))
+        };
+        store.lent.retain(|(capability, name), _| named(capability, name));
+        for (capability, secrets) in &body.capability_secrets {
+            for (name, used) in secrets {
+                store.lend(capability, name, used);
+            }
+        }
     }
 
     /// The handles of several, by the names that their user knows them by.
@@ -44,28 +82,38 @@ impl SecretStore {
 
     /// Takes a value that needs no opening.
     pub fn set(&self, id: Digest, value: SecretValue) {
-        self.lock().entry(id).or_default().handle.set(value);
+        self.lock().held.entry(id).or_default().handle.set(value);
     }
 
     /// Lets go of what the spec does not name. Units that end take the last of it with them.
     fn retain(&self, named: &BTreeSet<Digest>) {
-        self.lock().retain(|id, _| named.contains(id));
+        self.lock().held.retain(|id, _| named.contains(id));
     }
 
     fn is_opened_from(&self, id: &Digest, sealed: &SealedSecret) -> bool {
         let digest = Digest::of(sealed.sealed.as_bytes());
-        self.lock().get(id).and_then(|held| held.opened_from) == Some(digest)
+        self.lock().held.get(id).and_then(|held| held.opened_from) == Some(digest)
     }
 
     fn set_opened(&self, id: Digest, sealed: &SealedSecret, value: SecretValue) {
-        let mut held = self.lock();
-        let held = held.entry(id).or_default();
+        let mut store = self.lock();
+        let held = store.held.entry(id).or_default();
         held.opened_from = Some(Digest::of(sealed.sealed.as_bytes()));
         held.handle.set(value);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Held>> {
+    fn lock(&self) -> MutexGuard<'_, Store> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    fn lend(&mut self, capability: &CapabilityName, name: &str, used: &SecretUse) -> SecretHandle {
+        let handle = self.lent.entry((capability.clone(), name.to_owned())).or_default();
+        if let Some(value) = self.held.get(&used.id()).and_then(|held| held.handle.get()) {
+            handle.share(value);
+        }
+        handle.clone()
     }
 }
 
@@ -101,6 +149,7 @@ impl SecretIntake {
         for (id, value) in self.kept.read(&named.keys().copied().collect()) {
             self.store.set(id, value);
         }
+        self.store.lend(body);
     }
 
     /// Takes in what a spec brings. Returns whether any value is new.
@@ -124,6 +173,7 @@ impl SecretIntake {
                 Err(error) => tracing::warn!(secret = %id.short(), %error, "a secret cannot be opened"),
             }
         }
+        self.store.lend(body);
         let keep: BTreeSet<Digest> = named.iter().filter(|(_, u)| !u.no_cache).map(|(id, _)| *id).collect();
         let any = !fresh.is_empty();
         self.kept.write(&keep, fresh);
@@ -245,6 +295,34 @@ mod tests {
                 "no file holds a value"
             );
         }
+    }
+
+    #[test]
+    fn what_a_capability_holds_follows_the_version_that_the_spec_names() {
+        let data = tempfile::tempdir().unwrap();
+        let store = SecretStore::default();
+        let intake = SecretIntake::open(data.path(), &me("first"), store.clone()).unwrap();
+        let db = CapabilityName::parse("db").unwrap();
+        let at = |version: &str| SecretUse {
+            version: Some(version.into()),
+            ..used("password", false)
+        };
+        let naming = |version: &str| HostSpecBody {
+            capability_secrets: [(db.clone(), [("password".to_owned(), at(version))].into())].into(),
+            ..HostSpecBody::default()
+        };
+        intake.take(&naming("1"), &[sealed(&intake, &at("1"), b"old")].into());
+        let held = store
+            .lent(&db, &naming("1").capability_secrets[&db])
+            .remove("password")
+            .unwrap();
+        assert_eq!(held.get().unwrap().reveal(), b"old");
+        intake.take(&naming("2"), &BTreeMap::new());
+        assert_eq!(held.get().unwrap().reveal(), b"old", "until the new one comes");
+        intake.take(&naming("2"), &[sealed(&intake, &at("2"), b"new")].into());
+        assert_eq!(held.get().unwrap().reveal(), b"new");
+        intake.take(&HostSpecBody::default(), &BTreeMap::new());
+        assert!(store.lock().lent.is_empty(), "what is lent no more is let go");
     }
 
     #[test]

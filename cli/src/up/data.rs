@@ -5,6 +5,8 @@
 //! keys/         realm.seed, operator.seed
 //! nats/         nats.conf and JetStream's files
 //! scheduler/    verified images
+//! backends.json where secrets come from: as made, from `secrets/` under the name `dev`
+//! secrets/      files, each a secret
 //! hosts/<id>/   each agent's key and caches
 //! logs/         one file per process
 //! ```
@@ -47,7 +49,7 @@ impl Data {
         }
         let data = Self { folder, _lock: lock };
         // Keys and logs are nobody else's business. A folder that somebody shares on purpose stays as it is.
-        for part in ["keys", "nats", "scheduler", "hosts", "logs"] {
+        for part in ["keys", "nats", "scheduler", "secrets", "hosts", "logs"] {
             let part = data.folder.join(part);
             std::fs::create_dir_all(&part).map_err(|error| Failure::file("make folder", &part, &error))?;
         }
@@ -62,6 +64,18 @@ impl Data {
             false => crate::command::key::make(&path)?,
         };
         Ok((path, key))
+    }
+
+    /// The file that names the backends of secrets: made the first time with the folder `secrets` as its only one, and then
+    /// whoever runs the fleet may write others into it.
+    pub fn backends(&self) -> Result<PathBuf, Failure> {
+        let path = self.folder.join("backends.json");
+        if !path.exists() {
+            let dev = serde_json::json!({ "dev": { "kind": "file", "root": self.folder.join("secrets") } });
+            let text = format!("{dev:#}\n");
+            std::fs::write(&path, text).map_err(|error| Failure::file("write", &path, &error))?;
+        }
+        Ok(path)
     }
 
     /// NATS's folder.
@@ -106,6 +120,21 @@ mod tests {
         assert_eq!(Data::open(folder.path()).unwrap_err().exit, Exit::Refused);
         drop(held);
         Data::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn the_backends_of_secrets_stay_as_somebody_wrote_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Data::open(folder.path()).unwrap();
+        let path = data.backends().unwrap();
+        let made: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(
+            made["dev"]["root"],
+            folder.path().join("secrets").to_string_lossy().as_ref()
+        );
+        std::fs::write(&path, "{}").unwrap();
+        data.backends().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
     }
 
     #[test]

@@ -348,6 +348,7 @@ fn scheduler(args: &UpArgs, data: &Data, nats: &Nats, realm_seed: PathBuf, opera
         .pair("--nats", &nats.url)
         .pair("--realm-key", realm_seed);
     command.pair("--data", data.scheduler()).pair("--log", &args.log);
+    command.pair("--secrets-config", data.backends()?);
     if let Some(monitor) = &nats.monitor {
         command.pair("--nats-monitor", monitor);
     }

@@ -50,7 +50,12 @@ impl SecretHandle {
 
     /// Exchanges the value for all who hold the handle.
     pub fn set(&self, value: SecretValue) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(value));
+        self.share(Arc::new(value));
+    }
+
+    /// The same with a value that another handle gives too.
+    pub fn share(&self, value: Arc<SecretValue>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 }
 

@@ -159,7 +159,7 @@ impl Runner for WasmRunner {
             CapabilityOffer::Wrpc { .. } => Ok(None),
             _ => {
                 let lending = Lending {
-                    secrets: self.secrets.handles(secrets),
+                    secrets: self.secrets.lent(name, secrets),
                     ..self.lending.clone()
                 };
                 let applied = self.capabilities.apply(name, offer, &lending);
