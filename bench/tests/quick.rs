@@ -59,6 +59,18 @@ fn the_failover_benchmark_prints_its_metrics() {
 }
 
 #[test]
+fn the_hostile_benchmark_prints_its_metrics() {
+    let value = quick("hostile");
+    let attacks = value["params"]["attacks"].as_array().unwrap();
+    assert!(attacks.len() >= 10, "{attacks:?}");
+    for attack in attacks.iter().filter_map(Value::as_str) {
+        let names = ["alone_p99_us", "p99_us", "p99_ratio", "contained_ms"].map(|name| format!("{attack}_{name}"));
+        above_zero(&value, &names.each_ref().map(String::as_str));
+    }
+    above_zero(&value, &["worst_p99_ratio"]);
+}
+
+#[test]
 fn the_http_benchmark_prints_its_metrics() {
     let names = [
         "rps_fresh_c1",
@@ -122,7 +134,7 @@ fn all_benchmarks_are_listed() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in ["coldstart", "deploy", "failover", "http", "links"] {
+    for name in ["coldstart", "deploy", "failover", "hostile", "http", "links"] {
         assert!(
             text.lines().any(|line| line.starts_with(name)),
             "{name} is not listed:\n{text}"

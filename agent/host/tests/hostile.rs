@@ -10,13 +10,14 @@ mod support;
 
 use heddle_capability::AddressPolicy;
 use heddle_protocol::defaults::LOG_LINES_KEPT;
-use heddle_protocol::host_spec::{Limits, Wasi};
+use heddle_protocol::digest::Digest;
+use heddle_protocol::host_spec::{Limits, TemplateComponent, Wasi};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,12 +25,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// The time limit of the attacker's calls.
 const LIMIT: Duration = Duration::from_secs(1);
+/// The memory limit of one of the attacker's instances.
+const MEMORY: u64 = 32 << 20;
 /// How long after its limit an attack may last.
 const CONTAINED: Duration = Duration::from_secs(1);
 /// Lines that one component may write per second, over time.
 const LINES_PER_SECOND: f64 = 200.0;
 /// Attackers at the same time.
 const AT_ONCE: usize = 3;
+
+/// A guest that no compiler makes.
+const TABLE: &str = include_str!("../../../tests/guests/table.wat");
 
 struct Arena {
     host: Arc<Host>,
@@ -41,33 +47,54 @@ impl Arena {
     async fn new(egress: Vec<String>, own: Vec<std::net::SocketAddr>) -> Self {
         let mut host = Host::new();
         host.addresses = Arc::new(AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], own));
-        let neighbour = UnitPlan {
-            workload: "shop/neighbour",
-            ..plain("hello", Wasi::P2)
-        };
-        let attacker = UnitPlan {
-            workload: "evil/hostile",
-            limits: Limits {
-                memory_bytes: 32 << 20,
-                time_ms: 1_000,
-                egress,
-                ..limits()
-            },
-            ..plain("hostile", Wasi::P2)
-        };
-        let (neighbour, attacker) = (host.prepare(&neighbour).await, host.prepare(&attacker).await);
+        let attacker = attacker("hostile", Wasi::P2, egress);
+        let (neighbour, attacker) = (host.prepare(&neighbour()).await, host.prepare(&attacker).await);
         host.route(&[("/neighbour", &neighbour), ("/hostile", &attacker)]);
         let host = Arc::new(host);
         Self { host, attacker }
+    }
+
+    /// The same with an attacker of WASI 0.3.
+    async fn p3() -> Self {
+        let mut arena = Self::new(Vec::new(), Vec::new()).await;
+        arena.attacker = arena.host.prepare(&attacker("p3-hostile", Wasi::P3, Vec::new())).await;
+        arena.routes().await;
+        arena
+    }
+
+    /// The same with an attacker that is handwritten.
+    async fn of(wat: &str) -> Self {
+        let mut arena = Self::new(Vec::new(), Vec::new()).await;
+        let plan = attacker("handwritten", Wasi::P2, Vec::new());
+        let compiled = arena.host.engines.load_bytes(&wat::parse_str(wat).unwrap(), Wasi::P2);
+        let part = TemplateComponent::new(component(), Digest::of(b"a guest"), 1, Wasi::P2);
+        let prepared = arena.host.try_prepare_component(&plan, compiled.unwrap(), part);
+        arena.attacker = prepared.await.unwrap();
+        arena.routes().await;
+        arena
+    }
+
+    async fn routes(&self) {
+        let neighbour = self.host.prepare(&neighbour()).await;
+        self.host
+            .route(&[("/neighbour", &neighbour), ("/hostile", &self.attacker)]);
     }
 
     /// Runs one attack several times at once, and checks what must hold for all of them.
     async fn attack(&self, what: &str, path: &str, answers: fn(&str) -> bool) {
         let before = self.neighbour(Duration::from_millis(300)).await;
         let stop = Arc::new(AtomicBool::new(false));
+        let most = Arc::new(AtomicU64::new(0));
         let meanwhile = {
             let (host, stop) = (Arc::clone(&self.host), Arc::clone(&stop));
-            tokio::spawn(async move { steady(&host, || !stop.load(Ordering::Relaxed)).await })
+            let most = Arc::clone(&most);
+            tokio::spawn(async move {
+                let go_on = || {
+                    most.fetch_max(host.engines.memory_used_bytes(), Ordering::Relaxed);
+                    !stop.load(Ordering::Relaxed)
+                };
+                steady(&host, go_on).await
+            })
         };
         let calls = (0..AT_ONCE).map(|_| async {
             let began = Instant::now();
@@ -80,6 +107,11 @@ impl Arena {
         }
         stop.store(true, Ordering::Relaxed);
         let during = meanwhile.await.unwrap();
+        let (most, may) = (
+            most.load(Ordering::Relaxed),
+            AT_ONCE as u64 * MEMORY + limits().memory_bytes,
+        );
+        assert!(most <= may, "{what}: guests had {most} bytes of {may}");
         eprintln!("{what}: p99 of the neighbour {before:?} before, {during:?} during");
         self.all_is_given_back(what).await;
     }
@@ -95,6 +127,26 @@ impl Arena {
     async fn neighbour(&self, time: Duration) -> Duration {
         let end = Instant::now() + time;
         steady(&self.host, || Instant::now() < end).await
+    }
+}
+
+fn neighbour() -> UnitPlan {
+    UnitPlan {
+        workload: "shop/neighbour",
+        ..plain("hello", Wasi::P2)
+    }
+}
+
+fn attacker(guest: &'static str, wasi: Wasi, egress: Vec<String>) -> UnitPlan {
+    UnitPlan {
+        workload: "evil/hostile",
+        limits: Limits {
+            memory_bytes: MEMORY,
+            time_ms: 1_000,
+            egress,
+            ..limits()
+        },
+        ..plain(guest, wasi)
     }
 }
 
@@ -116,13 +168,15 @@ async fn steady(host: &Host, mut go_on: impl FnMut() -> bool) -> Duration {
 async fn a_guest_that_takes_processor_memory_or_stack_is_stopped_and_its_neighbour_is_not() {
     let arena = Arena::new(Vec::new(), Vec::new()).await;
     arena.attack("spin", "spin", |line| line == "504 time-limit").await;
-    // It is told no, as on any machine that is full, and goes on.
+    // It is told no, as on any machine that is full, and goes on. Where processors are scarce, its time may be over before
+    // it asks for too much, here and below.
     arena
-        .attack("memory", "grow", |line| line.ends_with("MiB") && line < "200 32")
+        .attack("memory", "grow", |line| {
+            (line.ends_with("MiB") && line < "200 32") || line == "504 time-limit"
+        })
         .await;
-    arena.attack("recursion", "recurse", |line| line == "500 trapped").await;
-    // Where processors are scarce, its time may be over before its handles are too many.
     let stopped = |line: &str| line == "500 trapped" || line == "504 time-limit";
+    arena.attack("recursion", "recurse", stopped).await;
     arena.attack("handles", "hoard", stopped).await;
     arena
         .attack("spin again", "spin", |line| line == "504 time-limit")
@@ -131,10 +185,49 @@ async fn a_guest_that_takes_processor_memory_or_stack_is_stopped_and_its_neighbo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_of_wasi_0_3_that_spins_is_stopped_at_its_time_limit() {
+    let arena = Arena::p3().await;
+    assert_eq!(arena.host.line("/hostile/").await, "200 hostile");
+    // The first ones meet a host that does not know them yet.
+    for turn in ["spin 0.3", "spin 0.3 again"] {
+        arena.attack(turn, "spin", |line| line == "504 time-limit").await;
+    }
+    // One that has answered loses its connection instead.
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(arena.host.address).await.unwrap();
+    stream
+        .write_all(b"GET /hostile/answer-and-spin HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert!(began.elapsed() < LIMIT + CONTAINED, "{:?}", began.elapsed());
+    arena.all_is_given_back("answer and spin").await;
+    assert_eq!(arena.host.line("/hostile/").await, "200 hostile");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_does_not_grow_beyond_the_memory_limit() {
+    let arena = Arena::of(TABLE).await;
+    // It traps when it is refused, and spins if it got more than its limit.
+    arena.attack("table", "", |line| line == "500 trapped").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_that_prints_or_traps_without_end_does_not_fill_the_log() {
     let arena = Arena::new(Vec::new(), Vec::new()).await;
     let began = Instant::now();
     arena.attack("flood", "flood", |line| line == "504 time-limit").await;
+    // Where processors are scarce, one second is not enough for a flood.
+    let end = Instant::now() + SOON;
+    while arena.host.logs.count() < LOG_LINES_KEPT && Instant::now() < end {
+        arena.attack("flood", "flood", |line| line == "504 time-limit").await;
+    }
     for _ in 0..100 {
         assert_eq!(arena.host.line("/hostile/trap").await, "500 trapped");
     }
@@ -167,7 +260,10 @@ async fn a_guest_opens_a_bounded_number_of_connections_and_all_close_with_it() {
     let arena = Arena::new(vec![to.clone()], Vec::new()).await;
     // Where processors are scarce, its time may be over before it has asked for all of them.
     let answered = arena.host.line(&format!("/hostile/connect?to={to}&n=200")).await;
-    assert!(answered.starts_with("200 ") || answered == "504 time-limit", "{answered}");
+    assert!(
+        answered.starts_with("200 ") || answered == "504 time-limit",
+        "{answered}"
+    );
     arena
         .attack("10,000 connections", &format!("connect?to={to}&n=10000"), |line| {
             line == "500 trapped" || line == "504 time-limit"

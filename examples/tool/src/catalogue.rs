@@ -58,7 +58,7 @@ pub(crate) const GROUPS: &[Group] = &[
         folder: "tests/guests",
         inputs: &["tests/guests", WIT, TOOL],
         language: Language::Rust,
-        components: &["hostile", "p3-caller", "p3-shout", "probe-v1", "probe-v2"],
+        components: &["hostile", "p3-caller", "p3-hostile", "p3-shout", "probe-v1", "probe-v2"],
     },
     Group {
         name: "c-hello",

@@ -71,7 +71,7 @@ pub(crate) async fn serve(
         Ok(Ok(response)) => {
             return Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, Some(permit)))));
         }
-        Ok(Err(error)) => refusal(component, &error),
+        Ok(Err(error)) => refusal(component, &error, deadline),
         Err(_) => {
             component.timed_out();
             Refusal::TimeLimit
@@ -80,8 +80,10 @@ pub(crate) async fn serve(
     Err(TooLarge::or(too_large.as_ref(), refusal))
 }
 
-fn refusal(component: &PreparedComponent, error: &wasmtime::Error) -> Refusal {
-    if error.is::<ExpirationError>() {
+fn refusal(component: &PreparedComponent, error: &wasmtime::Error, deadline: Instant) -> Refusal {
+    // One that computes at its limit traps, and the worker says of every trap the same.
+    let late = error.is::<TrapOrPanicError>() && Instant::now() >= deadline;
+    if error.is::<ExpirationError>() || late {
         component.timed_out();
         return Refusal::TimeLimit;
     }

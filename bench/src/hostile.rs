@@ -1,0 +1,126 @@
+//! `hostile`: what a neighbour feels of guests and clients that try to take everything, and how soon they are stopped.
+//!
+//! In: the guests `hello`, `hostile` and `p3-hostile`, and one with a greedy table. Out: for each attack the neighbour's
+//! latency alone and meanwhile, and how long after its limit the attack was over. The host is an agent in a process of
+//! its own. Its neighbour is asked at a steady rate by threads of this process, and each latency counts from the moment
+//! at which the request was due, so that a request that waits behind a late one is late too.
+
+mod agent;
+mod attack;
+mod neighbour;
+
+use crate::Figures;
+use crate::stats::{ms, percentiles, round};
+use agent::Agent;
+use anyhow::{Context as _, Result};
+use attack::Attack;
+use heddle_tests::cluster::turn;
+use neighbour::Neighbour;
+use serde_json::{Map, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Attackers at the same time; each begins again as soon as it is stopped.
+const AT_ONCE: usize = 3;
+/// Requests a second to the neighbour.
+const RATE: u32 = 200;
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    rounds: usize,
+    /// How long the neighbour is asked without and then with the attack, in each round.
+    slice: Duration,
+    /// What the attackers have left behind is over by then, so that the neighbour is alone when it says how it does alone.
+    calm: Duration,
+}
+
+impl Plan {
+    fn of(quick: bool) -> Self {
+        match quick {
+            true => Self {
+                rounds: 1,
+                slice: Duration::from_millis(500),
+                calm: Duration::from_millis(100),
+            },
+            false => Self {
+                rounds: 3,
+                slice: Duration::from_secs(4),
+                calm: Duration::from_millis(1_500),
+            },
+        }
+    }
+}
+
+/// What one attack came to.
+#[derive(Default)]
+struct Felt {
+    alone: Vec<f64>,
+    during: Vec<f64>,
+    contained: Duration,
+    attempts: u64,
+}
+
+/// Runs the benchmark.
+pub async fn run(quick: bool) -> Result<Figures> {
+    let _turn = turn()?;
+    let plan = Plan::of(quick);
+    let sink = attack::sink().await?;
+    let agent = Agent::start(sink).await?;
+    let measured = measure(&plan, agent.address(), sink).await;
+    measured.map_err(|error| error.context(agent.tail()))
+}
+
+async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<Figures> {
+    let attacks = attack::all(sink);
+    let (mut metrics, mut worst) = (Map::new(), 0_f64);
+    for attack in &attacks {
+        let (attack, plan, name) = (attack.clone(), *plan, attack.name);
+        let felt = tokio::task::spawn_blocking(move || under(&attack, address, plan)).await?;
+        let felt = felt.with_context(|| format!("failed to measure {name}"))?;
+        let (alone, during) = (percentiles(&felt.alone), percentiles(&felt.during));
+        let ratio = during.p99 / alone.p99.max(f64::MIN_POSITIVE);
+        worst = worst.max(ratio);
+        let contained = ms(felt.contained);
+        eprintln!(
+            "hostile: {name}: p99 {:.0} µs alone, {:.0} µs during ({ratio:.2}), contained after {contained:.1} ms, {} \
+             attempts",
+            alone.p99, during.p99, felt.attempts
+        );
+        for (metric, value) in [
+            ("alone_p50_us", alone.p50),
+            ("p50_us", during.p50),
+            ("alone_p99_us", alone.p99),
+            ("p99_us", during.p99),
+            ("p99_ratio", round(ratio)),
+            ("contained_ms", round(contained)),
+            ("attempts", felt.attempts as f64),
+        ] {
+            metrics.insert(format!("{name}_{metric}"), json!(value));
+        }
+    }
+    metrics.insert("worst_p99_ratio".to_owned(), json!(round(worst)));
+    Ok(Figures {
+        params: json!({
+            "attacks": attacks.iter().map(|attack| attack.name).collect::<Vec<_>>(),
+            "at_once": AT_ONCE, "neighbour_rps": RATE, "rounds": plan.rounds, "slice_ms": plan.slice.as_millis(),
+            "time_limit_ms": agent::TIME_LIMIT.as_millis(), "memory_limit_bytes": agent::MEMORY_LIMIT,
+        }),
+        metrics: metrics.into(),
+    })
+}
+
+/// Asks the neighbour alone and then under attack, in turns.
+fn under(attack: &Attack, address: SocketAddr, plan: Plan) -> Result<Felt> {
+    let mut felt = Felt::default();
+    for _ in 0..plan.rounds {
+        std::thread::sleep(plan.calm);
+        felt.alone.extend(Neighbour::start(address, plan.slice).latencies_us()?);
+        let neighbour = Neighbour::start(address, plan.slice);
+        let attackers = attack.start(address);
+        let during = neighbour.latencies_us();
+        let (contained, attempts) = attackers.stop()?;
+        felt.during.extend(during?);
+        felt.contained = felt.contained.max(contained);
+        felt.attempts += attempts;
+    }
+    Ok(felt)
+}
