@@ -259,7 +259,7 @@ fn the_steps_that_need_servers_succeed_and_the_one_that_needs_a_secret_says_what
         let refused = heddle(desk.path()).args(&step).output().unwrap();
         let why = String::from_utf8_lossy(&refused.stderr);
         assert!(
-            !refused.status.success() && why.contains("this scheduler has no backends of secrets"),
+            !refused.status.success() && why.contains("this scheduler has no backend of secrets named vault"),
             "{why}"
         );
     }
