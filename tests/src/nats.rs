@@ -13,6 +13,9 @@ use tokio::io::AsyncReadExt as _;
 
 /// A server reads its streams before it greets.
 const GREETS_WITHIN: Duration = Duration::from_secs(20);
+/// What the server lets streams reserve. Without it that is a share of what the disk has free at its start, and a machine
+/// with a full disk has no room for what a realm reserves and hardly uses.
+const FILE_STORE_MAX: &str = "32GB";
 
 /// A nats-server.
 #[derive(Debug)]
@@ -120,6 +123,6 @@ fn configuration(client: SocketAddr, monitor: SocketAddr, folder: &Path) -> Stri
     let store = Value::from(folder.join("jetstream").to_string_lossy()).to_string();
     format!(
         "server_name: \"heddle-test\"\nlisten: \"{client}\"\nhttp: \"{monitor}\"\n\
-         jetstream {{\n  store_dir: {store}\n  sync_interval: always\n}}\n"
+         jetstream {{\n  store_dir: {store}\n  max_file_store: {FILE_STORE_MAX}\n  sync_interval: always\n}}\n"
     )
 }

@@ -14,6 +14,9 @@ use tokio::io::AsyncReadExt;
 const VERSION_MIN: (u32, u32) = (2, 15);
 /// How long a server may take to greet: it reads its streams first.
 const GREETS_WITHIN: Duration = Duration::from_secs(30);
+/// What the server lets streams reserve. Without it that is a share of what the disk has free at its start, and a laptop with
+/// a few gigabytes left has no room for what a realm reserves and hardly uses.
+const FILE_STORE_MAX: &str = "32GB";
 
 /// Where NATS is.
 #[derive(Debug, Clone)]
@@ -63,7 +66,7 @@ fn configuration(client: SocketAddr, monitor: SocketAddr, folder: &Path) -> Stri
          server_name: \"heddle-up\"\n\
          listen: \"{client}\"\n\
          http: \"{monitor}\"\n\
-         jetstream {{\n  store_dir: {store}\n  sync_interval: always\n}}\n"
+         jetstream {{\n  store_dir: {store}\n  max_file_store: {FILE_STORE_MAX}\n  sync_interval: always\n}}\n"
     )
 }
 
@@ -142,10 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn every_write_is_synced() {
+    fn every_write_is_synced_and_room_does_not_depend_on_the_disk() {
         let address: SocketAddr = "127.0.0.1:4222".parse().unwrap();
         let text = configuration(address, address, Path::new("/tmp/with \"quotes\""));
         assert!(text.contains("sync_interval: always"));
+        assert!(text.contains("max_file_store: 32GB"));
         assert!(
             text.contains(r#"store_dir: "/tmp/with \"quotes\"/jetstream""#),
             "{text}"

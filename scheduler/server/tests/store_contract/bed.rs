@@ -281,8 +281,8 @@ fn nats_server() -> PathBuf {
 fn config(folder: &Path, port: u16, monitor: u16, sync_interval: &str) -> String {
     let store = folder.join("jetstream");
     format!(
-        "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\njetstream {{\n  store_dir: {store:?}\n  sync_interval: \
-         {sync_interval:?}\n}}\n"
+        "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\njetstream {{\n  store_dir: {store:?}\n  max_file_store: 32GB\n  \
+         sync_interval: {sync_interval:?}\n}}\n"
     )
 }
 
