@@ -63,7 +63,7 @@ struct Felt {
 pub async fn run(quick: bool) -> Result<Figures> {
     let _turn = turn()?;
     let plan = Plan::of(quick);
-    let sink = attack::sink().await?;
+    let sink = attack::sink()?;
     let agent = Agent::start(sink).await?;
     let measured = measure(&plan, agent.address(), sink).await;
     measured.map_err(|error| error.context(agent.tail()))

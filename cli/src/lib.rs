@@ -36,6 +36,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
+/// Tasks that a thread runs before it looks for what came in. A guest's turn may last a tick, and requests wait meanwhile.
+const TURNS_BETWEEN_LOOKS: u32 = 8;
+
 /// Roles serve many at once; verbs ask one question after the other. One thread also keeps `up` the parent of all that
 /// it starts: Linux ends a child with the thread that started it.
 fn runtime(cli: &Cli) -> Result<tokio::runtime::Runtime, Failure> {
@@ -45,6 +48,7 @@ fn runtime(cli: &Cli) -> Result<tokio::runtime::Runtime, Failure> {
     };
     builder
         .enable_all()
+        .event_interval(TURNS_BETWEEN_LOOKS)
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("failed to start the runtime: {error}"), ""))
 }

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Guests that compute run on threads of the lowest priority. With the system's allocator such a thread may hold the lock of
+/// an arena when it loses its processor, and whoever answers requests waits for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     heddle::main()
 }

@@ -22,6 +22,8 @@ pub(super) use client::{Client, Head};
 const PAUSE: Duration = Duration::from_millis(10);
 /// How often a byte of a slow body comes.
 const DRIP_EVERY: Duration = Duration::from_millis(50);
+/// The lowest priority that Linux knows.
+const NICE: i32 = 19;
 /// Bytes of a request's head that no listener should take.
 const HEAD_BYTES: usize = 1 << 20;
 
@@ -95,7 +97,10 @@ impl Attack {
         let stop = Arc::new(AtomicBool::new(false));
         let attacker = |_| {
             let (attack, stop) = (self.clone(), Arc::clone(&stop));
-            std::thread::spawn(move || attack.again_and_again(address, &stop))
+            std::thread::spawn(move || {
+                elsewhere();
+                attack.again_and_again(address, &stop)
+            })
         };
         let threads = (0..AT_ONCE).map(attacker).collect();
         Attackers { stop, threads }
@@ -160,16 +165,31 @@ impl Attackers {
 }
 
 /// A server that takes every connection and answers none.
-pub(super) async fn sink() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("failed to listen")?;
+pub(super) fn sink() -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("failed to listen")?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut buffer = [0; 1_024];
-                while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
-            });
-        }
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::spawn(move || {
+        elsewhere();
+        runtime.block_on(async move {
+            let Ok(listener) = TcpListener::from_std(listener) else {
+                return;
+            };
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut buffer = [0; 1_024];
+                    while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+                });
+            }
+        })
     });
     Ok(address)
+}
+
+/// What stands for other machines must not take the processors of this one from those that are measured.
+fn elsewhere() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        eprintln!("hostile: a thread keeps its priority: {error}");
+    }
 }

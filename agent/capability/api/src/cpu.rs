@@ -3,8 +3,9 @@
 //! In: ticks. Out: how long a guest must pause. A tick falls on a guest in proportion to the time that it computes, so the
 //! count is right over many calls although single ones are shorter than a tick.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,42 +14,54 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(10);
 /// What a unit may use at once after it was idle, as time at its full share.
 const BURST: Duration = Duration::from_millis(500);
-/// How long a component counts as computing after one of its calls was interrupted, in milliseconds.
-const SUSPECT_MS: u64 = 1_000;
+/// How long a component counts as computing after one of its calls was interrupted or trapped, in milliseconds.
+const SUSPECT_MS: u64 = 10_000;
+/// Calls that a component must answer without an interrupt before it is known to be quick.
+const PROOFS: u32 = 16;
 /// The longest single pause: limits may be raised meanwhile.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// When the guest that this thread runs had its turn; none where nobody keeps that.
-    static TURN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// What this thread had computed when the guest that it runs had its turn; none where nobody keeps that.
+    static TURN: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// Gives a guest a turn, and remembers since when it computes: one that was waiting is told of a tick as well, as soon as
-/// it goes on.
+/// it goes on. Only its thread's processor time counts: on a busy machine a guest that answers at once may lose its processor
+/// for longer than a tick.
 pub fn in_turn<T>(turn: impl FnOnce() -> T) -> T {
-    let before = TURN.replace(Some(Instant::now()));
+    let before = TURN.replace(Some(thread_time()));
     let done = turn();
     TURN.set(before);
     done
 }
 
 /// How long the guest that is told of a tick has computed in this turn; none where nobody keeps that.
-pub(crate) fn computed(now: Instant) -> Option<Duration> {
+pub(crate) fn computed() -> Option<Duration> {
     let started = TURN.get()?;
-    Some(now.saturating_duration_since(started).min(TICK))
+    Some(thread_time().saturating_sub(started).min(TICK))
+}
+
+/// The processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The processor time of all guests of one unit together.
 #[derive(Debug)]
 pub struct CpuBudget(Mutex<State>);
 
-/// How often the calls of one component were interrupted because they compute, and when last.
+/// How often the calls of one component were interrupted because they compute, and when last. A call that traps counts as
+/// well: it may have computed almost a tick, and taking it down costs its thread as much again.
 #[derive(Debug)]
 pub struct Interrupts {
     start: Instant,
     count: AtomicU64,
     /// Milliseconds after `start` until which its calls count as computing.
     until: AtomicU64,
+    /// Calls that were answered since the last interrupt.
+    answered: AtomicU32,
 }
 
 impl Default for Interrupts {
@@ -57,14 +70,16 @@ impl Default for Interrupts {
             start: Instant::now(),
             count: AtomicU64::new(0),
             until: AtomicU64::new(0),
+            answered: AtomicU32::new(0),
         }
     }
 }
 
 impl Interrupts {
-    /// A call was interrupted.
+    /// A call was interrupted, or trapped.
     pub fn note(&self, now: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.answered.store(0, Ordering::Relaxed);
         self.until.store(self.since_start(now) + SUSPECT_MS, Ordering::Relaxed);
     }
 
@@ -76,6 +91,18 @@ impl Interrupts {
     /// Whether a call was interrupted lately.
     pub fn lately(&self, now: Instant) -> bool {
         self.since_start(now) < self.until.load(Ordering::Relaxed)
+    }
+
+    /// A call was answered that began when this was the count. It says something only if none was interrupted meanwhile.
+    pub fn answered(&self, count: u64) {
+        if self.count() == count && !self.is_quick() {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its calls are known to be quick: many were answered since the last that was interrupted.
+    pub fn is_quick(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) >= PROOFS
     }
 
     fn since_start(&self, now: Instant) -> u64 {
@@ -163,9 +190,42 @@ mod tests {
         let (interrupts, now) = (Interrupts::default(), Instant::now());
         assert!(!interrupts.lately(now));
         interrupts.note(now);
-        assert!(interrupts.lately(now + Duration::from_millis(900)));
-        assert!(!interrupts.lately(now + Duration::from_millis(1_100)));
+        assert!(interrupts.lately(now + Duration::from_millis(9_900)));
+        assert!(!interrupts.lately(now + Duration::from_millis(10_100)));
         assert_eq!(interrupts.count(), 1);
+    }
+
+    #[test]
+    fn a_component_is_quick_once_it_has_answered_often_enough_without_an_interrupt() {
+        let interrupts = Interrupts::default();
+        let answer = |n| (0..n).for_each(|_| interrupts.answered(interrupts.count()));
+        answer(PROOFS - 1);
+        assert!(!interrupts.is_quick());
+        answer(1);
+        assert!(interrupts.is_quick());
+        let before = interrupts.count();
+        interrupts.note(Instant::now());
+        assert!(!interrupts.is_quick(), "an interrupt takes it all back");
+        (0..PROOFS).for_each(|_| interrupts.answered(before));
+        assert!(!interrupts.is_quick(), "calls that began before it prove nothing");
+        answer(PROOFS);
+        assert!(interrupts.is_quick());
+    }
+
+    #[test]
+    fn only_processor_time_counts_in_a_turn() {
+        let waited = in_turn(|| {
+            std::thread::sleep(TICK * 2);
+            computed()
+        });
+        assert!(waited.unwrap() < TICK / 2, "{waited:?}");
+        let spun = in_turn(|| {
+            let begin = thread_time();
+            while thread_time() < begin + TICK * 2 {}
+            computed()
+        });
+        assert_eq!(spun, Some(TICK));
+        assert_eq!(computed(), None, "outside of turns nobody keeps it");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Ctx {
             if now >= ctx.deadline {
                 return Err(TimeLimitReached.into());
             }
-            let computed = cpu::computed(now);
+            let computed = cpu::computed();
             ctx.computed += computed.unwrap_or(UNKNOWN_TURN);
             if ctx.computed >= TICK {
                 ctx.interrupts.note(now);

@@ -14,6 +14,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 /// The lowest priority that Linux knows.
 const NICE: i32 = 19;
+/// Turns of guests between two looks for new calls and for what came in.
+const TURNS_BETWEEN_LOOKS: u32 = 2;
+
 /// The slow lane of this process; none if its threads cannot be started.
 fn slow() -> Option<&'static Runtime> {
     static SLOW: OnceLock<Option<Runtime>> = OnceLock::new();
@@ -27,6 +30,9 @@ fn slow() -> Option<&'static Runtime> {
         let made = Builder::new_multi_thread()
             .worker_threads(threads(std::thread::available_parallelism().map_or(1, usize::from)))
             .thread_name("guest-slow")
+            // A turn may last a tick, and those that wait for their first one or for an answer must not wait for dozens.
+            .event_interval(TURNS_BETWEEN_LOOKS)
+            .global_queue_interval(TURNS_BETWEEN_LOOKS)
             .on_thread_start(lower)
             .enable_all()
             .build();

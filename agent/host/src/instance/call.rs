@@ -58,6 +58,9 @@ impl Callable for PreparedComponent {
                 Err(_) => Err(CallFailure::TimeLimit),
             };
             if let Err(failure) = &ended {
+                if matches!(failure, CallFailure::Trapped(_)) {
+                    self.maker.grants.interrupts.note(Instant::now());
+                }
                 self.failed_calls.fetch_add(1, Ordering::Relaxed);
                 self.maker.log.write(Level::Error, &failure.to_string());
             }

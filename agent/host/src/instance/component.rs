@@ -87,10 +87,12 @@ impl PreparedComponent {
             Refusal::TimeLimit => self.timed_out(),
             Refusal::HostFull => tracing::debug!(%error, "no room for another instance"),
             // The chain and the guest's backtrace, which are the workload's own business.
-            _ => self
-                .maker
-                .log
-                .write(Level::Error, &format!("the call failed: {error:?}")),
+            _ => {
+                self.maker.grants.interrupts.note(Instant::now());
+                self.maker
+                    .log
+                    .write(Level::Error, &format!("the call failed: {error:?}"));
+            }
         }
         refusal
     }

@@ -58,17 +58,21 @@ pub(crate) async fn serve(
     let request = request.map(BodyExt::boxed_unsync);
     let calls = handler.clone();
     let call = async move { calls.handle(deadline, request).await };
-    // Its workers begin on the lane that the call begins on.
+    // Its workers begin on the lane that the call begins on, and cannot be moved. So a component begins on the slow one until
+    // it is known to be quick.
+    let interrupts = &component.maker.grants.interrupts;
+    let before = interrupts.count();
     let answered = async {
-        match component.maker.grants.interrupts.lately(Instant::now()) {
-            false => call.await,
-            true => spawn_slow(call).await.unwrap_or_else(|e| Err(wasmtime::Error::new(e))),
+        match interrupts.is_quick() && !interrupts.lately(Instant::now()) {
+            true => call.await,
+            false => spawn_slow(call).await.unwrap_or_else(|e| Err(wasmtime::Error::new(e))),
         }
     };
     // The worker may not get to its own clock while a guest computes.
     let answered = tokio::time::timeout_at((deadline + GRACE).into(), answered).await;
     let refusal = match answered {
         Ok(Ok(response)) => {
+            interrupts.answered(before);
             return Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, Some(permit)))));
         }
         Ok(Err(error)) => refusal(component, &error, deadline),
@@ -93,6 +97,7 @@ fn refusal(component: &PreparedComponent, error: &wasmtime::Error, deadline: Ins
     }
     if error.is::<TrapOrPanicError>() {
         // The worker has told the log why.
+        component.maker.grants.interrupts.note(Instant::now());
         return Refusal::Trapped;
     }
     component.failed(error, false)
