@@ -178,6 +178,7 @@ fn what_hosts_say_is_what_it_was() {
             memory_bytes: 8 << 30,
             replica_slots: 1_000,
             instance_memory_bytes_max: Some(128 << 20),
+            ..Capacity::default()
         },
         features: BTreeSet::from([Feature::WASI_P2, Feature::HTTP]),
         engine: Engine {
@@ -333,6 +334,8 @@ fn stored_records_are_what_they_were() {
             spread: vec![Spread {
                 by: "region".into(),
                 weights: BTreeMap::from([("eu".into(), 2), ("us".into(), 1)]),
+                max_skew: None,
+                hard: false,
             }],
             capabilities: BTreeSet::from(["web".parse().unwrap()]),
             reserve_bytes: 256 << 20,
@@ -343,6 +346,7 @@ fn stored_records_are_what_they_were() {
             job: None,
             features: BTreeSet::new(),
             embedded: BTreeMap::new(),
+            rules: Rules::default(),
         },
         template: digest("template"),
         configs: BTreeSet::from(["shop/cart-defaults".parse().unwrap()]),
@@ -386,6 +390,7 @@ fn stored_records_are_what_they_were() {
             generation: Generation(3),
             template: digest("template"),
             reserve_bytes: 256 << 20,
+            takes: Taken::default(),
             http: vec![trigger()],
             hosts: BTreeMap::from([("h-1".parse().unwrap(), 2)]),
             serves: BTreeSet::new(),
@@ -398,6 +403,7 @@ fn stored_records_are_what_they_were() {
     let host = HostRecord {
         public_key: "UABC".into(),
         admin: HostAdmin::Draining,
+        taints: BTreeMap::new(),
         joined_at: UnixMs(5),
     };
     check("record-host", &host);
@@ -640,6 +646,7 @@ fn stored_records_of_linked_workloads_are_what_they_were() {
             job: Some(JobIntent { completions: 2 }),
             features: BTreeSet::from([Feature::WRPC]),
             embedded: BTreeMap::from([("shop/tax".parse().unwrap(), need)]),
+            rules: Rules::default(),
         },
         template: digest("template"),
         configs: BTreeSet::new(),

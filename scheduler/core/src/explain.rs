@@ -238,6 +238,26 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
         }
         Rejection::Slots { slots } => format!("raise the replica slots of {host} above {slots}"),
         Rejection::AlreadyThere => format!("nothing on {host}: it runs there already"),
+        Rejection::Taint { taint } => format!("take the taint {taint} off {host}, or have the workload tolerate it"),
+        Rejection::Cpu {
+            needed_millis,
+            free_millis,
+        } => format!(
+            "free {}m of processor time on {host}, or lower reserve.cpu to {free_millis}m",
+            needed_millis.saturating_sub(*free_millis)
+        ),
+        Rejection::Resource { resource, needed, free } => {
+            format!("free {} of {resource} on {host}", needed.saturating_sub(*free))
+        }
+        Rejection::PerHost { most } => format!("raise placement.maxPerHost above {most}"),
+        Rejection::Avoid { workload, by, value } => format!("move {workload} away from {by} {value}"),
+        Rejection::Near { workload, by, value } => match value {
+            Some(value) => format!("have a replica of {workload} in {by} {value}"),
+            None => format!("give {host} the label {by}"),
+        },
+        Rejection::Skew { by, most, .. } => {
+            format!("raise maxSkew of the spread by {by} above {most}, or make room where it has fewer")
+        }
     }
 }
 

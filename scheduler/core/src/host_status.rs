@@ -32,7 +32,7 @@ fn status_of(view: &HostView<'_>, now: Mono) -> HostStatus {
         heartbeat_age_ms: observed.map(|o| now.since(o.last_heard)),
         boot_id: observed.and_then(|o| o.boot_id.clone()),
         labels: view.labels.cloned().unwrap_or_default(),
-        capacity: view.capacity,
+        capacity: view.capacity.clone(),
         replicas: view.used_replicas,
         reserved_bytes: view.used_bytes,
         features: view.features.cloned().unwrap_or_default(),

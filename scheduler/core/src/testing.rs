@@ -170,6 +170,8 @@ impl TestFleet {
             join_token: None,
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             capacity: Capacity {
+                cpu_millis: None,
+                resources: BTreeMap::new(),
                 memory_bytes,
                 replica_slots: slots,
                 instance_memory_bytes_max: None,

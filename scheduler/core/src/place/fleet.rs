@@ -92,7 +92,7 @@ impl<'a> Fleet<'a> {
                 leaving: observed.is_some_and(|o| o.leaving),
                 observed,
                 labels: hello.map(|h| &h.labels),
-                capacity: hello.map(|h| h.capacity).unwrap_or_default(),
+                capacity: hello.map(|h| h.capacity.clone()).unwrap_or_default(),
                 features: hello.map(|h| &h.features),
                 offers,
                 used_bytes,

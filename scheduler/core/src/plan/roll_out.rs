@@ -99,6 +99,7 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
         generation: intent.unit_generation,
         template: draft.record.template,
         reserve_bytes: intent.reserve_bytes,
+        takes: intent.rules.takes.clone(),
         http: intent.http.clone(),
         hosts: draft
             .kept
