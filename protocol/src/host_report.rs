@@ -52,7 +52,7 @@ pub struct Accepted {
 }
 
 /// What a host has to give to workloads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     /// Memory for instances, in bytes.
     pub memory_bytes: u64,
@@ -61,6 +61,12 @@ pub struct Capacity {
     /// The most memory that one instance may have, in bytes: a pool's slot size; none where instances are made on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_memory_bytes_max: Option<u64>,
+    /// Processor time that replicas may reserve, in thousandths of a core; none sets no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// Countable things that replicas may take, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u32>,
 }
 
 /// What compiles and runs components on a host. Compiled code fits only the same fingerprint.

@@ -97,6 +97,115 @@ pub struct Intent {
     /// What of `require` and `capabilities` it would not ask for if it did not embed these workloads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub embedded: BTreeMap<WorkloadId, EmbeddedNeed>,
+    /// What else decides which of the hosts that fit take its replicas.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
+}
+
+/// What decides, beside labels, spread and memory, which hosts take replicas.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Rules {
+    /// Hosts that are better than others: of two that are equal by the spread rules, the one with the greater sum of
+    /// weights takes a replica first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefer: Vec<Preference>,
+    /// Workloads to keep away from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<Company>,
+    /// Workloads to stay near to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<Company>,
+    /// The most replicas of this workload on one host, all generations counted but those on their way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_per_host: Option<u32>,
+    /// The taints that it puts up with.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tolerate: BTreeSet<Toleration>,
+    /// Whether replicas share hosts evenly or fill one after the other.
+    #[serde(skip_serializing_if = "is_default")]
+    pub strategy: Strategy,
+    /// Those of higher priority are placed first, and may take the place of those of lower priority. 0 to 1,000.
+    #[serde(skip_serializing_if = "is_default")]
+    pub priority: u32,
+    /// What one replica takes from a host beside memory and its slot.
+    #[serde(skip_serializing_if = "Taken::is_nothing")]
+    pub takes: Taken,
+}
+
+impl Rules {
+    /// Whether nothing in it differs from the default.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A wish for hosts with certain labels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preference {
+    /// What a better host's labels are, all of them.
+    pub labels: Vec<Requirement>,
+    /// How much better it is, 1 to 1,000.
+    pub weight: u32,
+}
+
+/// A wish about where another workload's replicas are. Replicas of any generation count.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Company {
+    /// The other workload.
+    pub workload: WorkloadId,
+    /// The label whose values are compared; `host` means the host itself. A host without the label is near to nobody.
+    pub by: String,
+    /// How much it matters: with a weight (1 to 1,000) it is a wish like a preference, without one a condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// A taint that a workload puts up with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// The taint's name.
+    pub taint: String,
+    /// Its value; none puts up with any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// Whether replicas share hosts evenly or fill one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Strategy {
+    /// Evenly over the hosts that fit, the emptiest first.
+    #[default]
+    Spread,
+    /// On as few hosts as can hold them, the fullest first.
+    Pack,
+}
+
+/// What one replica takes from a host beside memory and its slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Taken {
+    /// Processor time, in thousandths of a core.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cpu_millis: u32,
+    /// Countable things, by name, as the host's agent offers them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u32>,
+}
+
+impl Taken {
+    /// Whether it takes nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What an embedded workload asks of the hosts of those who embed it.
@@ -222,6 +331,12 @@ pub struct Spread {
     /// Each value's weight; empty gives all values the same. With weights, values that have none get no replica.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,
+    /// The most by which two values that fit may differ, each divided by its weight; none sets no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_skew: Option<u32>,
+    /// Whether a replica that would break the bound waits; otherwise the bound is only a wish.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hard: bool,
 }
 
 /// An HTTP trigger: which requests go to which component.
@@ -319,6 +434,9 @@ pub struct PlaceSet {
     pub template: Digest,
     /// Memory that one of its replicas takes, in bytes.
     pub reserve_bytes: u64,
+    /// What else one of its replicas takes.
+    #[serde(default, skip_serializing_if = "Taken::is_nothing")]
+    pub takes: Taken,
     /// Its HTTP triggers: the routes live as long as the replicas.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpTrigger>,
@@ -366,8 +484,32 @@ pub struct HostRecord {
     pub public_key: String,
     /// Whether it takes new work.
     pub admin: HostAdmin,
+    /// What keeps replicas away that do not put up with it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taints: BTreeMap<String, Taint>,
     /// When it joined.
     pub joined_at: UnixMs,
+}
+
+/// What keeps replicas away from a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taint {
+    /// Its value; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// What it does to those that do not put up with it.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does to replicas that do not put up with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaintEffect {
+    /// New ones do not come.
+    NoNew,
+    /// New ones do not come, and those that are there move away.
+    Evict,
 }
 
 /// What an operator said of a host.

@@ -71,6 +71,59 @@ pub enum Rejection {
     },
     /// A daemon runs once per host, and it is there already.
     AlreadyThere,
+    /// It has a taint that the workload does not put up with.
+    Taint {
+        /// The taint, as `name` or `name=value`.
+        taint: String,
+    },
+    /// Too little processor time is free.
+    Cpu {
+        /// What one replica takes, in thousandths of a core.
+        needed_millis: u32,
+        /// What is free, in thousandths of a core.
+        free_millis: u32,
+    },
+    /// Too few of a countable thing are free.
+    Resource {
+        /// Its name.
+        resource: String,
+        /// What one replica takes.
+        needed: u32,
+        /// How many are free.
+        free: u32,
+    },
+    /// As many replicas as may be on one host are there.
+    PerHost {
+        /// The most that may be there.
+        most: u32,
+    },
+    /// Another workload that this one keeps away from is there, or this one is kept away from by it.
+    Avoid {
+        /// The other workload.
+        workload: WorkloadId,
+        /// The label that both share.
+        by: String,
+        /// Its value.
+        value: String,
+    },
+    /// Another workload that this one stays near to is not there.
+    Near {
+        /// The other workload.
+        workload: WorkloadId,
+        /// The label that both should share.
+        by: String,
+        /// Its value on this host, if it has one.
+        value: Option<String>,
+    },
+    /// One more replica there would break a bound on skew.
+    Skew {
+        /// The label.
+        by: String,
+        /// Its value.
+        value: String,
+        /// The bound.
+        most: u32,
+    },
 }
 
 impl fmt::Display for Rejection {
@@ -122,6 +175,26 @@ impl fmt::Display for Rejection {
             }
             Self::Slots { slots } => write!(f, "all {slots} replica slots are taken"),
             Self::AlreadyThere => f.write_str("already runs it"),
+            Self::Taint { taint } => write!(f, "tainted {taint}"),
+            Self::Cpu {
+                needed_millis,
+                free_millis,
+            } => write!(
+                f,
+                "{free_millis}m of processor time free, a replica needs {needed_millis}m"
+            ),
+            Self::Resource { resource, needed, free } => {
+                write!(f, "{free} of {resource} free, a replica needs {needed}")
+            }
+            Self::PerHost { most } => write!(f, "has {most} already, the most on one host"),
+            Self::Avoid { workload, by, value } => write!(f, "{by} {value} has {workload}, to be kept apart"),
+            Self::Near { workload, by, value } => match value {
+                Some(value) => write!(f, "{by} {value} has no {workload}, to be near to"),
+                None => write!(f, "has no label {by}, by which to be near to {workload}"),
+            },
+            Self::Skew { by, value, most } => {
+                write!(f, "{by} {value} has as many as a skew of {most} allows")
+            }
         }
     }
 }
@@ -217,17 +290,24 @@ pub struct PlacementChange {
     pub before: u32,
     /// Replicas there after.
     pub after: u32,
+    /// The workload of higher priority that took their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted_by: Option<WorkloadId>,
 }
 
 impl fmt::Display for PlacementChange {
-    /// `+ shop/cart@2 ×3 on host-b`.
+    /// `+ shop/cart@2 ×3 on host-b`, `- batch@1 ×1 on host-b, preempted by shop/cart`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sign, by) = if self.after >= self.before {
             ('+', self.after - self.before)
         } else {
             ('-', self.before - self.after)
         };
-        write!(f, "{sign} {}@{} ×{by} on {}", self.workload, self.generation, self.host)
+        write!(f, "{sign} {}@{} ×{by} on {}", self.workload, self.generation, self.host)?;
+        match &self.preempted_by {
+            Some(other) => write!(f, ", preempted by {other}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -178,6 +178,7 @@ fn what_hosts_say_is_what_it_was() {
             memory_bytes: 8 << 30,
             replica_slots: 1_000,
             instance_memory_bytes_max: Some(128 << 20),
+            ..Capacity::default()
         },
         features: BTreeSet::from([Feature::WASI_P2, Feature::HTTP]),
         engine: Engine {
@@ -272,6 +273,7 @@ fn the_api_is_what_it_was() {
         host: "h-1".parse().unwrap(),
         before: 0,
         after: 2,
+        preempted_by: None,
     };
     let rejection = Rejection::Memory {
         needed_bytes: 64 << 20,
@@ -333,6 +335,8 @@ fn stored_records_are_what_they_were() {
             spread: vec![Spread {
                 by: "region".into(),
                 weights: BTreeMap::from([("eu".into(), 2), ("us".into(), 1)]),
+                max_skew: None,
+                hard: false,
             }],
             capabilities: BTreeSet::from(["web".parse().unwrap()]),
             reserve_bytes: 256 << 20,
@@ -343,6 +347,7 @@ fn stored_records_are_what_they_were() {
             job: None,
             features: BTreeSet::new(),
             embedded: BTreeMap::new(),
+            rules: Rules::default(),
         },
         template: digest("template"),
         configs: BTreeSet::from(["shop/cart-defaults".parse().unwrap()]),
@@ -386,6 +391,7 @@ fn stored_records_are_what_they_were() {
             generation: Generation(3),
             template: digest("template"),
             reserve_bytes: 256 << 20,
+            takes: Taken::default(),
             http: vec![trigger()],
             hosts: BTreeMap::from([("h-1".parse().unwrap(), 2)]),
             serves: BTreeSet::new(),
@@ -398,6 +404,7 @@ fn stored_records_are_what_they_were() {
     let host = HostRecord {
         public_key: "UABC".into(),
         admin: HostAdmin::Draining,
+        taints: BTreeMap::new(),
         joined_at: UnixMs(5),
     };
     check("record-host", &host);
@@ -640,6 +647,7 @@ fn stored_records_of_linked_workloads_are_what_they_were() {
             job: Some(JobIntent { completions: 2 }),
             features: BTreeSet::from([Feature::WRPC]),
             embedded: BTreeMap::from([("shop/tax".parse().unwrap(), need)]),
+            rules: Rules::default(),
         },
         template: digest("template"),
         configs: BTreeSet::new(),

@@ -49,7 +49,7 @@ impl Introduction {
             boot_id: self.me.boot_id.clone(),
             join_token: self.join_token.clone(),
             labels: self.labels.clone(),
-            capacity: self.capacity,
+            capacity: self.capacity.clone(),
             features: self.features.clone(),
             engine: self.engine.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

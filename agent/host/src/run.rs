@@ -183,6 +183,8 @@ impl Agent {
             memory_bytes,
             replica_slots: options.replica_slots,
             instance_memory_bytes_max: runner.instance_memory_bytes_max(),
+            cpu_millis: None,
+            resources: BTreeMap::new(),
         };
         let machine = Machine {
             features: runner.features(),

@@ -4,7 +4,7 @@
 //! fails, and the smallest changes that would let a missing replica be placed.
 
 use crate::place::filter::{HOST_LABEL, count_refusals};
-use crate::place::{Fleet, HostView, Need, capacity};
+use crate::place::{Bounds, Fleet, HostView, Need, capacity};
 use crate::workload_status::StatusView;
 use crate::world::World;
 use heddle_protocol::api::explain::{Chosen, Explanation, HostVerdict};
@@ -42,7 +42,8 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
         template,
     };
     let counts = counts_of(world, id, record);
-    let verdicts = verdicts(&need, view.fleet(), &counts);
+    let bounds = Bounds::of(world, id, now);
+    let verdicts = verdicts(&need, bounds.as_ref(), view.fleet(), &counts);
     let firsts = verdicts
         .iter()
         .filter_map(|v| Some((v.host.clone(), v.rejections.first()?.clone())));
@@ -79,14 +80,21 @@ fn missing(status: &WorkloadStatus) -> u32 {
 }
 
 /// Every host that would not take one more, with every check that fails.
-fn verdicts(need: &Need<'_>, fleet: &Fleet<'_>, counts: &BTreeMap<HostId, u32>) -> Vec<HostVerdict> {
+fn verdicts(
+    need: &Need<'_>,
+    bounds: Option<&Bounds<'_>>,
+    fleet: &Fleet<'_>,
+    counts: &BTreeMap<HostId, u32>,
+) -> Vec<HostVerdict> {
     let daemon = need.intent.replicas == Replicas::Daemon;
     let verdict = |host: &HostView<'_>| {
         // A daemon that is there is no refusal that anybody wonders about.
         let rejections = if daemon && counts.contains_key(host.id) {
             Vec::new()
         } else {
-            need.refusals(host)
+            let own = need.refusals(host).into_iter();
+            own.chain(bounds.into_iter().flat_map(|bounds| bounds.refusals(host)))
+                .collect()
         };
         (!rejections.is_empty()).then(|| HostVerdict {
             host: host.id.clone(),
@@ -238,6 +246,26 @@ fn remedy(host: &HostId, rejection: &Rejection) -> String {
         }
         Rejection::Slots { slots } => format!("raise the replica slots of {host} above {slots}"),
         Rejection::AlreadyThere => format!("nothing on {host}: it runs there already"),
+        Rejection::Taint { taint } => format!("take the taint {taint} off {host}, or have the workload tolerate it"),
+        Rejection::Cpu {
+            needed_millis,
+            free_millis,
+        } => format!(
+            "free {}m of processor time on {host}, or lower reserve.cpu to {free_millis}m",
+            needed_millis.saturating_sub(*free_millis)
+        ),
+        Rejection::Resource { resource, needed, free } => {
+            format!("free {} of {resource} on {host}", needed.saturating_sub(*free))
+        }
+        Rejection::PerHost { most } => format!("raise placement.maxPerHost above {most}"),
+        Rejection::Avoid { workload, by, value } => format!("move {workload} away from {by} {value}"),
+        Rejection::Near { workload, by, value } => match value {
+            Some(value) => format!("have a replica of {workload} in {by} {value}"),
+            None => format!("give {host} the label {by}"),
+        },
+        Rejection::Skew { by, most, .. } => {
+            format!("raise maxSkew of the spread by {by} above {most}, or make room where it has fewer")
+        }
     }
 }
 

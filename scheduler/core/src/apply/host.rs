@@ -70,6 +70,7 @@ pub fn decide_join(world: &World, joining: &Joining<'_>, at: UnixMs) -> Result<D
         _ => return Err(refused(host, "it is not known and has no join token", next)),
     }
     let record = HostRecord {
+        taints: std::collections::BTreeMap::new(),
         public_key: joining.public_key.to_owned(),
         admin: HostAdmin::Open,
         joined_at: at,

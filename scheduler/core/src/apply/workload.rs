@@ -270,6 +270,8 @@ fn resolve(
             .map(|s| Spread {
                 by: s.by.clone(),
                 weights: s.weights.clone(),
+                max_skew: None,
+                hard: false,
             })
             .collect(),
         capabilities,
@@ -281,6 +283,7 @@ fn resolve(
         job,
         features,
         embedded,
+        rules: heddle_protocol::record::Rules::default(),
     };
     Ok(Some(Resolved {
         manifest: document.object.canonical_value(),

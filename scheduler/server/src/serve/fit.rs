@@ -194,6 +194,7 @@ mod tests {
             host: host(1),
             before: 0,
             after: 1,
+            preempted_by: None,
         };
         let waiting = Waiting {
             workload: workload(),
