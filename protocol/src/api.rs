@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod artifact;
+pub mod audit;
 pub mod events;
 pub mod explain;
 pub mod hosts;

@@ -54,7 +54,7 @@ pub struct Waiting {
 /// One object of an apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedObject {
-    /// `Platform`, `Workload`, `Config`, `SecretRef` or `Policy`.
+    /// `Platform`, `Workload`, `Config`, `SecretRef`, `Policy` or `Quota`.
     pub kind: String,
     /// Its name; `namespace/name` for all but platforms.
     pub name: String,

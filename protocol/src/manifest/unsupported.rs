@@ -5,12 +5,11 @@
 
 use super::document::Document;
 use super::object::Object;
-use super::placement::{Placement, Selector, Strategy};
-use super::platform::Platform;
+use super::placement::Strategy;
 use super::policy::RolloutStrategy;
 use super::problem::{FieldPath, Problem, in_order};
 use super::rule;
-use super::workload::Workload;
+use super::workload::{Workload, WorkloadSpec};
 
 /// The fields of an object that this release does not run.
 pub fn unsupported(document: &Document) -> Vec<Problem> {
@@ -19,11 +18,86 @@ pub fn unsupported(document: &Document) -> Vec<Problem> {
         problems: Vec::new(),
     };
     match &document.object {
-        Object::Platform(platform) => found.platform(platform),
-        Object::Config(_) | Object::SecretRef(_) | Object::Policy(_) => {}
+        Object::Platform(_) | Object::Config(_) | Object::SecretRef(_) | Object::Policy(_) | Object::Quota(_) => {}
         Object::Workload(workload) => found.workload(workload),
     }
     in_order(found.problems)
+}
+
+/// Where a rule stands in a workload, what it is called, and what to write instead.
+type NotPlanned = (fn(&WorkloadSpec) -> Vec<FieldPath>, &'static str, &'static str);
+
+/// Rules of placement and reservations that the planner does not obey. Deleting a line accepts the rule.
+const NOT_PLANNED: &[NotPlanned] = &[
+    (prefer, "preferences", "remove it, or use `require`"),
+    (max_skew, "bounds on skew", "remove it; shares are even without it"),
+    (avoid, "anti-affinity", "remove it"),
+    (near, "affinity", "remove it"),
+    (
+        max_per_host,
+        "bounds per host",
+        "remove it; replicas share hosts evenly",
+    ),
+    (tolerate, "tolerations", "remove it"),
+    (strategy, "packing", "remove it, or write `strategy: spread`"),
+    (priority, "priorities", "remove it"),
+    (reserve_cpu, "reservations of processor time", "remove it"),
+    (reserve_resources, "countable resources", "remove it"),
+];
+
+/// A field of `spec.placement`, if it is written.
+fn placed(written: bool, field: &'static str) -> Vec<FieldPath> {
+    written
+        .then(|| FieldPath::spec().key("placement").key(field))
+        .into_iter()
+        .collect()
+}
+
+fn prefer(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(!spec.placement.prefer.is_empty(), "prefer")
+}
+
+fn max_skew(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    let at = FieldPath::spec().key("placement").key("spread");
+    let spreads = spec.placement.spread.iter().enumerate();
+    spreads
+        .filter(|(_, spread)| spread.max_skew.is_some())
+        .map(|(index, _)| at.index(index).key("maxSkew"))
+        .collect()
+}
+
+fn avoid(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(!spec.placement.avoid.is_empty(), "avoid")
+}
+
+fn near(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(!spec.placement.near.is_empty(), "near")
+}
+
+fn max_per_host(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(spec.placement.max_per_host.is_some(), "maxPerHost")
+}
+
+fn tolerate(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(!spec.placement.tolerate.is_empty(), "tolerate")
+}
+
+fn strategy(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(spec.placement.strategy == Strategy::Pack, "strategy")
+}
+
+fn priority(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    placed(spec.placement.priority != 0, "priority")
+}
+
+fn reserve_cpu(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    let at = FieldPath::spec().key("reserve").key("cpu");
+    spec.reserve.cpu.map(|_| at).into_iter().collect()
+}
+
+fn reserve_resources(spec: &WorkloadSpec) -> Vec<FieldPath> {
+    let at = FieldPath::spec().key("reserve").key("resources");
+    (!spec.reserve.resources.is_empty()).then_some(at).into_iter().collect()
 }
 
 struct Found<'a> {
@@ -50,14 +124,9 @@ impl Found<'_> {
         self.not_yet(written, at, what, "remove it");
     }
 
-    fn platform(&mut self, platform: &Platform) {
-        let at = FieldPath::spec();
-        self.selector(&at.key("hosts"), &platform.spec.hosts);
-    }
-
     fn workload(&mut self, workload: &Workload) {
         let (spec, at) = (&workload.spec, FieldPath::spec());
-        self.placement(&spec.placement);
+        self.placement(spec);
         let health = at.key("health");
         self.removed(spec.health.ready.is_some(), &health.key("ready"), "health checks");
         self.removed(spec.health.live.is_some(), &health.key("live"), "health checks");
@@ -65,49 +134,12 @@ impl Found<'_> {
         self.disconnect(workload);
     }
 
-    fn selector(&mut self, at: &FieldPath, selector: &Selector) {
-        for (key, condition) in selector {
-            let at = at.entry(key);
-            for (field, written) in [("gt", condition.gt.is_some()), ("lt", condition.lt.is_some())] {
-                self.not_yet(
-                    written,
-                    &at.key(field),
-                    "comparisons of labels",
-                    "use `in`, `notIn` or `exists`",
-                );
+    fn placement(&mut self, spec: &WorkloadSpec) {
+        for (places, what, instead) in NOT_PLANNED {
+            for at in places(spec) {
+                self.not_yet(true, &at, what, instead);
             }
         }
-    }
-
-    fn placement(&mut self, placement: &Placement) {
-        let at = FieldPath::spec().key("placement");
-        for (index, required) in placement.require.iter().enumerate() {
-            self.selector(&at.key("require").index(index), required);
-        }
-        self.not_yet(
-            !placement.prefer.is_empty(),
-            &at.key("prefer"),
-            "preferences",
-            "remove it, or use `require`",
-        );
-        for (index, spread) in placement.spread.iter().enumerate() {
-            let at = at.key("spread").index(index).key("maxSkew");
-            self.not_yet(
-                spread.max_skew.is_some(),
-                &at,
-                "bounds on skew",
-                "remove it; shares are even without it",
-            );
-        }
-        self.removed(!placement.avoid.is_empty(), &at.key("avoid"), "anti-affinity");
-        let pack = placement.strategy == Strategy::Pack;
-        self.not_yet(
-            pack,
-            &at.key("strategy"),
-            "packing",
-            "remove it, or write `strategy: spread`",
-        );
-        self.removed(placement.priority != 0, &at.key("priority"), "priorities");
     }
 
     fn rollout(&mut self, workload: &Workload) {

@@ -11,6 +11,7 @@ mod link;
 mod placement;
 mod platform;
 mod policy;
+mod quota;
 mod schedule;
 mod syntax;
 mod trigger;
@@ -37,6 +38,7 @@ pub fn validate(documents: &[Document]) -> Vec<Problem> {
             Object::Config(object) => config::check_config(&mut check, object),
             Object::SecretRef(object) => config::check_secret_ref(&mut check, object),
             Object::Policy(object) => trust::check_policy(&mut check, object),
+            Object::Quota(object) => quota::check(&mut check, object),
             Object::Workload(object) => workload::check(&mut check, object),
         }
     }
