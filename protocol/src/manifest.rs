@@ -43,7 +43,7 @@ pub use schema::schema;
 pub use tree::{DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX, TEXT_BYTES_MAX};
 pub use trust::{CosignKey, Policy, PolicySpec, Signatures};
 pub use unsupported::unsupported;
-pub use validate::validate;
+pub use validate::{is_label_key, is_label_value, validate};
 pub use workload::{
     Component, CronTrigger, HttpTrigger, Instances, Limits, Link, LinkTarget, MessagingTrigger, Method, Reserve, Scale,
     ServiceTrigger, Target, Trigger, Via, Workload, WorkloadSpec, WrpcTrigger,

@@ -46,6 +46,16 @@ pub fn validate(documents: &[Document]) -> Vec<Problem> {
     in_order(problems)
 }
 
+/// Whether a text has the form of a label's key, which names of taints and resources have too.
+pub fn is_label_key(text: &str) -> bool {
+    syntax::label_key(text).is_ok()
+}
+
+/// Whether a text has the form of a label's value.
+pub fn is_label_value(text: &str) -> bool {
+    syntax::label_value(text).is_ok()
+}
+
 /// One document under examination.
 struct Check<'a> {
     document: &'a Document,
