@@ -14,6 +14,7 @@ pub mod logs;
 pub mod objects;
 pub mod realm;
 pub mod status;
+pub mod step;
 
 use crate::error::ProtocolError;
 use crate::id::{Namespace, Realm, RequestId};

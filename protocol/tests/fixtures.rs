@@ -295,6 +295,7 @@ fn the_api_is_what_it_was() {
             change: Change::Updated,
         }],
         changes: vec![change],
+        steps: Vec::new(),
         waiting: vec![heddle_protocol::api::apply::Waiting {
             workload: unit().workload,
             on,

@@ -41,6 +41,7 @@ pub use rules::*;
 pub(crate) use secret::uses as secret_uses;
 
 use crate::plan::{Plan, plan_only};
+use crate::steps::steps;
 use crate::world::{Dirty, World};
 use changes::Changes;
 use heddle_protocol::api::apply::{Applied, Waiting};
@@ -94,6 +95,7 @@ impl Decision {
         let mut applied = self.applied.clone();
         applied.commit = commit;
         applied.changes = report.changes();
+        applied.steps = steps(world, &applied.changes);
         // Units that start are no hindrance; what has no place is.
         let hinders =
             |on: &heddle_protocol::report::WaitingOn| !matches!(on, heddle_protocol::report::WaitingOn::Units { .. });

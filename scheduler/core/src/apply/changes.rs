@@ -322,6 +322,7 @@ impl<'k> Changes<'k> {
             commit: 0,
             objects,
             changes: Vec::new(),
+            steps: Vec::new(),
             waiting: Vec::new(),
             notes: self.notes,
         };
