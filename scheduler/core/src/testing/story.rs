@@ -282,24 +282,9 @@ impl Story {
         let Some(e) = explain(&self.fleet.world, &id(name), self.fleet.now) else {
             return "there is none\n".into();
         };
-        let mut text = status(&e.status);
-        write!(text, "\nspread: {}", e.spread).unwrap();
-        for c in &e.chosen {
-            write!(text, "\nhere: {} ×{}: {}", c.host, c.count, c.why).unwrap();
-        }
-        for r in &e.refused {
-            let s = if r.hosts == 1 { "" } else { "s" };
-            write!(text, "\nrefused: {} host{s}: {} ({})", r.hosts, r.rejection, r.example).unwrap();
-        }
-        for h in &e.hosts {
-            let all: Vec<String> = h.rejections.iter().map(ToString::to_string).collect();
-            write!(text, "\nnot {}: {}", h.host, all.join("; ")).unwrap();
-        }
-        for help in &e.would_help {
-            write!(text, "\nwould help: {help}").unwrap();
-        }
-        text.push('\n');
-        text
+        // A blank line ends an answer.
+        let text = e.to_string().replace("\n\n", "\n");
+        format!("{}\n{text}", status(&e.status))
     }
 
     fn show_spec(&self, name: &str) -> String {

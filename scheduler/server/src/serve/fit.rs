@@ -49,8 +49,9 @@ pub fn waited(mut waited: Waited) -> Waited {
 pub fn explanation(mut explanation: Explanation) -> Explanation {
     explanation.status = status(explanation.status);
     cut(&mut explanation.chosen, CHOSEN_BYTES_MAX);
-    explanation.refused.truncate(REJECTIONS_MAX);
-    cut(&mut explanation.hosts, REST_BYTES_MAX);
+    explanation.refusing.truncate(REJECTIONS_MAX);
+    cut(&mut explanation.refusing, REST_BYTES_MAX);
+    cut(&mut explanation.nearest, REST_BYTES_MAX);
     explanation
 }
 
