@@ -28,6 +28,8 @@ pub enum Bench {
     Http,
     /// What a call from one component to another costs: in one process, and over the network
     Links,
+    /// How many replicas the planner places in a second: the pure core, one thread, up to 100,000 hosts
+    Placement,
 }
 
 /// What a benchmark found.
@@ -68,6 +70,13 @@ impl Bench {
             Bench::Deploy => deploy::run(quick).await?,
             Bench::Failover => failover::run(quick).await?,
             Bench::Links => links::run(quick).await?,
+            Bench::Placement => {
+                let found = heddle_bench_placement::run(quick)?;
+                Figures {
+                    params: found["params"].clone(),
+                    metrics: found["metrics"].clone(),
+                }
+            }
             Bench::Http => {
                 let found = http::run(quick).await?;
                 Figures {

@@ -116,13 +116,33 @@ fn the_coldstart_benchmark_prints_its_metrics() {
 }
 
 #[test]
+fn the_placement_benchmark_prints_its_metrics() {
+    let names = [
+        "per_s_1k_hosts_1000_each",
+        "per_s_1k_hosts_10_each",
+        "per_s_10k_hosts_1000_each",
+        "per_s_10k_hosts_10_each",
+        "singles_per_s_10k_hosts",
+        "per_s_100k_hosts_1000_each",
+        "anti_affinity_ratio",
+        "decide_us",
+    ];
+    let value = quick("placement");
+    above_zero(&value, &names);
+    // In the short form these may be nothing, or less.
+    for name in ["fleet_size_exponent", "bytes_per_instance"] {
+        assert!(value["metrics"][name].is_number(), "{name} is missing");
+    }
+}
+
+#[test]
 fn all_benchmarks_are_listed() {
     let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench"))
         .arg("--list")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in ["coldstart", "deploy", "failover", "http", "links"] {
+    for name in ["coldstart", "deploy", "failover", "http", "links", "placement"] {
         assert!(
             text.lines().any(|line| line.starts_with(name)),
             "{name} is not listed:\n{text}"

@@ -305,17 +305,24 @@ pub struct PlacementChange {
     pub before: u32,
     /// Replicas there after.
     pub after: u32,
+    /// The workload of higher priority that took their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted_by: Option<WorkloadId>,
 }
 
 impl fmt::Display for PlacementChange {
-    /// `+ shop/cart@2 ×3 on host-b`.
+    /// `+ shop/cart@2 ×3 on host-b`, `- batch@1 ×1 on host-b, preempted by shop/cart`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sign, by) = if self.after >= self.before {
             ('+', self.after - self.before)
         } else {
             ('-', self.before - self.after)
         };
-        write!(f, "{sign} {}@{} ×{by} on {}", self.workload, self.generation, self.host)
+        write!(f, "{sign} {}@{} ×{by} on {}", self.workload, self.generation, self.host)?;
+        match &self.preempted_by {
+            Some(other) => write!(f, ", preempted by {other}"),
+            None => Ok(()),
+        }
     }
 }
 

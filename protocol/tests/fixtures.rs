@@ -273,6 +273,7 @@ fn the_api_is_what_it_was() {
         host: "h-1".parse().unwrap(),
         before: 0,
         after: 2,
+        preempted_by: None,
     };
     let rejection = Rejection::Memory {
         needed_bytes: 64 << 20,

@@ -9,8 +9,9 @@ mod remedy;
 mod wishes;
 
 use crate::liveness::HostLiveness;
+use crate::place::capacity::{self, Take};
 use crate::place::filter::HOST_LABEL;
-use crate::place::{Fleet, HostView, Need, capacity};
+use crate::place::{Bounds, Fleet, HostView, Need};
 use crate::workload_status::StatusView;
 use crate::world::World;
 use heddle_protocol::api::explain::{Chosen, Explanation, HostVerdict, Second};
@@ -76,20 +77,24 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
 /// What is asked of each host.
 struct Asked<'a> {
     need: Need<'a>,
+    bounds: Option<Bounds<'a>>,
 }
 
 impl<'a> Asked<'a> {
-    fn new(world: &'a World, _: &WorkloadId, record: &'a WorkloadRecord, _: Mono) -> Self {
+    fn new(world: &'a World, id: &'a WorkloadId, record: &'a WorkloadRecord, now: Mono) -> Self {
         let template = world.templates.get(&record.template).map(Arc::as_ref);
         let intent = &record.intent;
         Self {
             need: Need { intent, template },
+            bounds: Bounds::of(world, id, now),
         }
     }
 
     /// Every reason why a host would not take one more replica.
     fn refusals(&self, host: &HostView<'_>) -> Vec<Rejection> {
-        self.need.refusals(host)
+        let mut all = self.need.refusals(host);
+        all.extend(self.bounds.iter().flat_map(|bounds| bounds.refusals(host)));
+        all
     }
 }
 
@@ -215,15 +220,10 @@ fn label<'h>(host: &'h HostView<'_>, label: &str) -> Option<&'h str> {
 
 /// How full a host is, in millionths of its scarcest resource, with so many of a workload's replicas thought away.
 fn fullness_ppm(host: &HostView<'_>, intent: &Intent, less: u32) -> u32 {
-    let share = |used: u64, all: u64| match all {
-        0 => 1_000_000,
-        all => u64::try_from(u128::from(used) * 1_000_000 / u128::from(all)).unwrap_or(u64::MAX),
-    };
-    let bytes = host.used_bytes.saturating_sub(intent.reserve_bytes * u64::from(less));
-    let memory = share(bytes, host.capacity.memory_bytes);
-    let slots = share(
-        u64::from(host.used_replicas.saturating_sub(less)),
-        u64::from(host.capacity.replica_slots),
-    );
-    u32::try_from(memory.max(slots)).unwrap_or(u32::MAX)
+    if less == 0 {
+        return host.used.fullness_ppm(&host.capacity);
+    }
+    let mut used = host.used.clone();
+    used.remove(Take::from(intent), less);
+    used.fullness_ppm(&host.capacity)
 }

@@ -9,6 +9,7 @@ use crate::world::{Dirty, World};
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::id::{BootId, HostId, UnitId};
 use heddle_protocol::time::Mono;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A host is asked for a full report at most so often, in milliseconds: half a heartbeat.
@@ -127,21 +128,26 @@ impl World {
         let mut noted = Noted::default();
         match fact {
             Fact::SchedulerStarted { now } => {
-                self.watch.started_at = now;
-                self.watch.link_up_since = Some(now);
-                self.watch.settling = true;
+                let watch = self.watch_mut();
+                watch.started_at = now;
+                watch.link_up_since = Some(now);
+                watch.settling = true;
+                watch.announced.doubt();
                 noted.plan_for(Dirty::All);
             }
             Fact::LinkUp { now } => {
                 if self.watch.link_up_since.is_none() {
-                    self.watch.link_up_since = Some(now);
-                    self.watch.settling = true;
+                    let watch = self.watch_mut();
+                    watch.link_up_since = Some(now);
+                    watch.settling = true;
+                    watch.announced.doubt();
                     noted.tell("link-up", "scheduler", "link to NATS is up");
                 }
                 self.announce(now, &mut noted);
             }
             Fact::LinkDown { now } => {
-                if self.watch.link_up_since.take().is_some() {
+                self.watch_mut().announced.doubt();
+                if self.watch_mut().link_up_since.take().is_some() {
                     noted.tell(
                         "link-down",
                         "scheduler",
@@ -159,11 +165,9 @@ impl World {
                 accepted,
             } => {
                 let observed = self
-                    .observed
-                    .get_mut(&host)
+                    .observed_mut(&host)
                     .filter(|o| o.boot_id.as_ref() == Some(&boot_id));
                 if let Some(observed) = observed {
-                    let observed = Arc::make_mut(observed);
                     observed.accepted = observed
                         .accepted
                         .filter(|a| a.version > accepted.version)
@@ -174,7 +178,7 @@ impl World {
                 self.announce(now, &mut noted);
                 if self.watch.settling && !is_settling(self, now) {
                     // What waited for hosts that were not heard is placed on those that were.
-                    self.watch.settling = false;
+                    self.watch_mut().settling = false;
                     noted.plan_for(Dirty::none());
                 }
             }
@@ -187,14 +191,15 @@ impl World {
         if !self.hosts.contains_key(&host) {
             return;
         }
-        self.watch.strangers.remove(&host);
+        self.watch_mut().strangers.remove(&host);
         self.heard(&host, &hello.boot_id, now);
-        let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
+        let observed = self.observed_entry(&host);
         let before = observed.hello.replace(Arc::new(hello.clone()));
         observed.accepted = hello.accepted.or(observed.accepted);
         if observed.bound.is_empty() {
             observed.bound = hello.bound.clone();
         }
+        self.refresh_host(&host);
         let same = before
             .as_ref()
             .is_some_and(|b| b.labels == hello.labels && b.capacity == hello.capacity && b.features == hello.features);
@@ -227,12 +232,13 @@ impl World {
             return;
         }
         self.heard(host, &heartbeat.boot_id, now);
-        let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
+        let observed = self.observed_entry(host);
         let left = observed.leaving != heartbeat.leaving;
         observed.leaving = heartbeat.leaving;
         observed.accepted = heartbeat.accepted;
         observed.heartbeat = Some(heartbeat.clone());
         if left {
+            self.refresh_host(host);
             noted.plan_for(Dirty::Only(self.workloads_on(host)));
             let message = if heartbeat.leaving {
                 "was told to stop; its work moves away"
@@ -256,15 +262,28 @@ impl World {
             return;
         }
         self.heard(host, &report.boot_id.clone(), now);
-        let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
+        let observed = self.observed_entry(host);
         let errors_before = observed.capability_errors.clone();
         let first = observed.status_seq.is_none();
+        let named = report.units.iter().map(|status| &status.unit);
+        let new: BTreeSet<UnitId> = named
+            .filter(|unit| !observed.units.contains_key(*unit))
+            .cloned()
+            .collect();
         match observed.take_report(report) {
             TakenReport::Old => {}
             TakenReport::Gap => self.ask_report_if(host, now, noted, |_| true),
             TakenReport::Taken(changed) => {
                 let errors = observed.capability_errors.clone();
+                for (unit, status) in &changed {
+                    match status {
+                        None => self.count_unit(unit, false),
+                        Some(_) if new.contains(unit) => self.count_unit(unit, true),
+                        Some(_) => {}
+                    }
+                }
                 if first {
+                    self.refresh_host(host);
                     // Only now is known what the host runs, and what it does not.
                     noted.plan_for(Dirty::Only(self.workloads_on(host)));
                 }
@@ -314,43 +333,59 @@ impl World {
 
     fn heard(&mut self, host: &HostId, boot_id: &BootId, now: Mono) {
         // When a cut-off zone comes back, its other hosts get a while to follow.
-        if let Some(HostLiveness::Partitioned { zone }) = self.watch.announced.get(host) {
-            self.watch.thawed_at.insert(zone.clone(), now);
+        let verdict = self.watch.announced.odd().get(host).cloned();
+        if let Some(HostLiveness::Partitioned { zone }) = &verdict {
+            self.watch_mut().thawed_at.insert(zone.clone(), now);
         }
-        let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
-        observed.begin_boot(boot_id);
+        // A silence that ends may have made others count as cut off.
+        let silent = self.observed.get(host).map_or(Mono(0), |o| o.last_heard);
+        let counted = now.since(silent) >= self.watch.options.lost_after_ms / 2;
+        let grave = matches!(
+            verdict,
+            Some(HostLiveness::Partitioned { .. } | HostLiveness::Lost { .. })
+        );
+        if grave || (counted && self.watch.announced.is_grave()) {
+            self.watch_mut().announced.doubt();
+        }
+        let observed = self.observed_entry(host);
         observed.last_heard = observed.last_heard.max(now);
+        if observed.boot_id.as_ref() != Some(boot_id) {
+            let gone = std::mem::take(&mut observed.units);
+            observed.begin_boot(boot_id);
+            gone.keys().for_each(|unit| self.count_unit(unit, false));
+        }
+        self.refresh_host(host);
     }
 
     fn ask_report_if(&mut self, host: &HostId, now: Mono, noted: &mut Noted, when: impl Fn(&ObservedHost) -> bool) {
-        let Some(observed) = self.observed.get_mut(host) else {
+        let Some(observed) = self.observed_mut(host) else {
             return;
         };
         let asked_lately = observed
             .report_asked_at
             .is_some_and(|at| now.since(at) < REPORT_ASKED_EVERY_MS);
         if !asked_lately && when(observed) {
-            Arc::make_mut(observed).report_asked_at = Some(now);
+            observed.report_asked_at = Some(now);
             noted.ask_report = Some(host.clone());
         }
     }
 
     fn ask_hello_if(&mut self, host: &HostId, now: Mono, noted: &mut Noted, when: impl Fn(&ObservedHost) -> bool) {
-        let Some(observed) = self.observed.get_mut(host) else {
+        let Some(observed) = self.observed_mut(host) else {
             return;
         };
         let asked_lately = observed
             .hello_asked_at
             .is_some_and(|at| now.since(at) < HELLO_ASKED_EVERY_MS);
         if !asked_lately && when(observed) {
-            Arc::make_mut(observed).hello_asked_at = Some(now);
+            observed.hello_asked_at = Some(now);
             noted.ask_hello = Some(host.clone());
         }
     }
 
     /// A host that is not admitted may have joined a realm whose store was replaced: its hello would say so.
     fn ask_stranger(&mut self, host: &HostId, now: Mono, noted: &mut Noted) {
-        let strangers = &mut self.watch.strangers;
+        let strangers = &mut self.watch_mut().strangers;
         if strangers.len() >= STRANGERS_MAX {
             strangers.retain(|_, at| now.since(*at) < STRANGER_ASKED_EVERY_MS);
         }
@@ -363,52 +398,64 @@ impl World {
         }
     }
 
-    /// Tells what changed of one host that was just heard: it lives, so its neighbours need no look.
+    /// Tells what changed of one host that was just heard.
     fn announce_one(&mut self, host: &HostId, now: Mono, noted: &mut Noted) {
         let alive = self.observed.get(host).is_some_and(|o| o.hello.is_some());
-        if alive && self.watch.announced.get(host) != Some(&HostLiveness::Alive) {
-            self.announce(now, noted);
+        let verdict = self.watch.announced.odd().get(host).cloned();
+        let lost_after_ms = self.watch.options.lost_after_ms;
+        match verdict {
+            // It was introduced, and has to be again.
+            None if !alive => self.watch_mut().announced.doubt(),
+            None => {}
+            Some(_) if !alive => {}
+            Some(before @ HostLiveness::NotSeen) if self.watch_mut().announced.hear(host, now, lost_after_ms) => {
+                // It lives, so its neighbours need no look.
+                self.tell_verdict(host, &before, &HostLiveness::Alive, noted);
+            }
+            Some(_) => self.announce(now, noted),
         }
     }
 
     /// Tells what changed of any host's verdict, and has the concerned workloads planned again.
     fn announce(&mut self, now: Mono, noted: &mut Noted) {
-        let verdicts = judge(self, now);
-        if verdicts == self.watch.announced {
+        if self.watch.announced.hold_at(now) {
             return;
         }
-        for (host, verdict) in &verdicts {
-            let before = self.watch.announced.get(host);
-            if before == Some(verdict) {
-                continue;
-            }
-            noted.plan_for(Dirty::Only(self.workloads_on(host)));
-            let silent_ms = self.watch.options.lost_after_ms;
-            match (before, verdict) {
-                (Some(HostLiveness::Lost { .. }), HostLiveness::Lost { .. }) => {}
-                (_, HostLiveness::Lost { .. }) => {
-                    noted.tell(
-                        "host-lost",
-                        host,
-                        format!("silent for {silent_ms} ms: its work is replaced elsewhere"),
-                    );
-                }
-                (Some(HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. }), HostLiveness::Alive) => {
-                    noted.tell("host-back", host, "is heard again");
-                }
-                (_, HostLiveness::Partitioned { zone }) => {
-                    let zone = if zone.is_empty() {
-                        "the fleet".to_owned()
-                    } else {
-                        format!("zone {zone}")
-                    };
-                    let message = format!("silent with much of {zone}, which counts as cut off: nothing is moved");
-                    noted.tell("host-cut-off", host, message);
-                }
-                (_, HostLiveness::Alive | HostLiveness::NotSeen) => {}
-            }
+        let verdicts = judge(self, now);
+        let changes = self.watch.announced.changes(&verdicts);
+        self.watch_mut().announced = verdicts;
+        for (host, before, after) in &changes {
+            self.tell_verdict(host, before, after, noted);
         }
-        self.watch.announced = verdicts;
+    }
+
+    fn tell_verdict(&mut self, host: &HostId, before: &HostLiveness, verdict: &HostLiveness, noted: &mut Noted) {
+        self.set_mood(host, verdict);
+        noted.plan_for(Dirty::Only(self.workloads_on(host)));
+        let silent_ms = self.watch.options.lost_after_ms;
+        match (before, verdict) {
+            (HostLiveness::Lost { .. }, HostLiveness::Lost { .. }) => {}
+            (_, HostLiveness::Lost { .. }) => {
+                noted.tell(
+                    "host-lost",
+                    host,
+                    format!("silent for {silent_ms} ms: its work is replaced elsewhere"),
+                );
+            }
+            (HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. }, HostLiveness::Alive) => {
+                noted.tell("host-back", host, "is heard again");
+            }
+            (_, HostLiveness::Partitioned { zone }) => {
+                let zone = if zone.is_empty() {
+                    "the fleet".to_owned()
+                } else {
+                    format!("zone {zone}")
+                };
+                let message = format!("silent with much of {zone}, which counts as cut off: nothing is moved");
+                noted.tell("host-cut-off", host, message);
+            }
+            (_, HostLiveness::Alive | HostLiveness::NotSeen) => {}
+        }
     }
 }
 

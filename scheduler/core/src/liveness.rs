@@ -1,8 +1,10 @@
 //! Which hosts count as lost. Silence alone proves little: it may be ours, or a whole zone's.
 //!
 //! In: when each host was last heard, since when our own link is up, the zones, and the time. Out: one verdict per
-//! host. A pure function of those, so that two schedulers with the same facts judge alike.
+//! host that is not alive, and until when these hold. A pure function of those, so that two schedulers with the same
+//! facts judge alike. Hosts are kept in the order in which they were heard, so that only the silent ones are looked at.
 
+use crate::observed::ObservedHost;
 use crate::world::World;
 use heddle_protocol::defaults::{
     HOST_LOST_AFTER_MS, PARTITION_HOSTS_MIN, PARTITION_SHARE_PERCENT, PARTITION_WINDOW_MS,
@@ -10,6 +12,7 @@ use heddle_protocol::defaults::{
 use heddle_protocol::id::HostId;
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The label that names a host's zone. Hosts without it form one zone together.
 pub const ZONE_LABEL: &str = "zone";
@@ -68,17 +71,216 @@ impl HostLiveness {
     }
 }
 
-/// Judges every admitted host.
-pub fn judge(world: &World, now: Mono) -> BTreeMap<HostId, HostLiveness> {
-    let mut verdicts: BTreeMap<HostId, HostLiveness> = world
-        .hosts
-        .keys()
-        .map(|host| (host.clone(), judge_alone(world, host, now)))
-        .collect();
-    if verdicts.values().any(|v| matches!(v, HostLiveness::Lost { .. })) {
-        guard_partitions(world, now, &mut verdicts);
+/// The verdicts on all admitted hosts at a time, and for how long they hold if nothing is heard of those that are silent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdicts {
+    /// The hosts that are not alive.
+    odd: BTreeMap<HostId, HostLiveness>,
+    /// How many of them are lost or cut off.
+    grave: usize,
+    /// When they were judged; none if something happened since that may change a verdict.
+    from: Option<Mono>,
+    /// When time alone may change a verdict; none is never.
+    until: Option<Mono>,
+}
+
+impl Verdicts {
+    /// The verdict on an admitted host.
+    pub fn of(&self, host: &HostId) -> HostLiveness {
+        self.odd.get(host).cloned().unwrap_or(HostLiveness::Alive)
     }
-    verdicts
+
+    /// The hosts that are not alive, ordered by id.
+    pub fn odd(&self) -> &BTreeMap<HostId, HostLiveness> {
+        &self.odd
+    }
+
+    /// Whether they are the verdicts at a time, if nothing is known that is not in them.
+    pub(crate) fn hold_at(&self, now: Mono) -> bool {
+        self.from.is_some_and(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether any host is lost or cut off.
+    pub(crate) fn is_grave(&self) -> bool {
+        self.grave > 0
+    }
+
+    /// Notes that something happened that may change a verdict.
+    pub(crate) fn doubt(&mut self) {
+        self.from = None;
+    }
+
+    /// Forgets a host that is not admitted any more.
+    pub(crate) fn forget(&mut self, host: &HostId) {
+        self.odd.remove(host);
+        self.doubt();
+    }
+
+    /// Notes that a host that had not been heard was heard, if that changes no other verdict. Returns whether it did.
+    pub(crate) fn hear(&mut self, host: &HostId, now: Mono, lost_after_ms: u64) -> bool {
+        let alone = self.grave == 0 && self.hold_at(now);
+        if !alone || self.odd.remove(host).is_none() {
+            return false;
+        }
+        let silent = now.plus(lost_after_ms);
+        self.until = Some(self.until.map_or(silent, |until| until.min(silent)));
+        true
+    }
+
+    /// The verdicts in which two differ, ordered by host: before and after.
+    pub(crate) fn changes(&self, after: &Self) -> Vec<(HostId, HostLiveness, HostLiveness)> {
+        let hosts: BTreeSet<&HostId> = self.odd.keys().chain(after.odd.keys()).collect();
+        let each = hosts
+            .into_iter()
+            .map(|host| (host.clone(), self.of(host), after.of(host)));
+        each.filter(|(_, before, after)| before != after).collect()
+    }
+}
+
+/// When hosts were last heard, kept so that the silent ones are found without looking at the others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listening {
+    heard: Arc<BTreeMap<HostId, Heard>>,
+    by_time: Arc<BTreeSet<(Mono, HostId)>>,
+    /// Hosts that did not say hello.
+    mute: Arc<BTreeSet<HostId>>,
+    /// How many hosts of each zone said hello.
+    zones: Arc<BTreeMap<String, usize>>,
+}
+
+/// What is known of one host.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Heard {
+    at: Option<Mono>,
+    /// Its zone; none if it did not say hello.
+    zone: Option<String>,
+}
+
+impl Listening {
+    /// Takes in what is known of a host now; none if it is not admitted. Costs little if only the time changed.
+    pub(crate) fn set(&mut self, host: &HostId, admitted: bool, observed: Option<&ObservedHost>) {
+        let before = self.heard.get(host);
+        if !admitted {
+            if before.is_some() {
+                self.forget(host);
+            }
+            return;
+        }
+        let at = observed.map(|o| o.last_heard);
+        let label = observed.map(|o| o.hello.as_ref().map(|_| o.label(ZONE_LABEL).unwrap_or_default()));
+        let zone = label.flatten();
+        if let Some(before) = before
+            && before.zone.as_deref() == zone
+        {
+            if before.at != at {
+                let by_time = Arc::make_mut(&mut self.by_time);
+                if let Some(before) = before.at {
+                    by_time.remove(&(before, host.clone()));
+                }
+                by_time.extend(at.map(|at| (at, host.clone())));
+                if let Some(heard) = Arc::make_mut(&mut self.heard).get_mut(host) {
+                    heard.at = at;
+                }
+            }
+            return;
+        }
+        self.forget(host);
+        let zone = zone.map(str::to_owned);
+        match &zone {
+            Some(zone) => *Arc::make_mut(&mut self.zones).entry(zone.clone()).or_default() += 1,
+            None => drop(Arc::make_mut(&mut self.mute).insert(host.clone())),
+        }
+        Arc::make_mut(&mut self.by_time).extend(at.map(|at| (at, host.clone())));
+        Arc::make_mut(&mut self.heard).insert(host.clone(), Heard { at, zone });
+    }
+
+    fn forget(&mut self, host: &HostId) {
+        let Some(before) = Arc::make_mut(&mut self.heard).remove(host) else {
+            return;
+        };
+        if let Some(at) = before.at {
+            Arc::make_mut(&mut self.by_time).remove(&(at, host.clone()));
+        }
+        match before.zone {
+            None => drop(Arc::make_mut(&mut self.mute).remove(host)),
+            Some(zone) => {
+                let zones = Arc::make_mut(&mut self.zones);
+                if let Some(count) = zones.get_mut(&zone) {
+                    *count -= 1;
+                    if *count == 0 {
+                        zones.remove(&zone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The hosts that were heard and then not for so long, the longest silence first.
+    fn silent_for(&self, ms: u64, now: Mono) -> impl Iterator<Item = &HostId> {
+        let silent = self.by_time.iter().take_while(move |(at, _)| now.since(*at) >= ms);
+        silent.map(|(_, host)| host)
+    }
+
+    /// When the first of the other hosts will have been silent for so long.
+    fn next_silent_for(&self, ms: u64, now: Mono) -> Option<Mono> {
+        let first = self.by_time.iter().find(|(at, _)| now.since(*at) < ms);
+        first.map(|(at, _)| at.plus(ms))
+    }
+
+    /// The hosts that were never heard.
+    fn unheard(&self) -> impl Iterator<Item = &HostId> {
+        let never = |host: &&HostId| self.heard.get(*host).is_some_and(|heard| heard.at.is_none());
+        self.mute.iter().filter(never)
+    }
+
+    fn zone_of(&self, host: &HostId) -> Option<&String> {
+        self.heard.get(host)?.zone.as_ref()
+    }
+}
+
+/// Judges every admitted host.
+pub fn judge(world: &World, now: Mono) -> Verdicts {
+    let (listening, options) = (world.listening(), &world.watch.options);
+    let silent = listening.silent_for(options.lost_after_ms, now);
+    let mut odd: BTreeMap<HostId, HostLiveness> = silent
+        .chain(listening.mute.iter())
+        .map(|host| (host.clone(), judge_alone(world, host, now)))
+        .filter(|(_, verdict)| *verdict != HostLiveness::Alive)
+        .collect();
+    let lost = |v: &HostLiveness| matches!(v, HostLiveness::Lost { .. });
+    let grave = odd.values().filter(|v| lost(v)).count();
+    if grave > 0 {
+        guard_partitions(world, now, &mut odd);
+    }
+    let until = holds_until(world, now, &odd, grave > 0);
+    Verdicts {
+        odd,
+        grave,
+        from: Some(now),
+        until,
+    }
+}
+
+/// When time alone may change a verdict.
+fn holds_until(world: &World, now: Mono, odd: &BTreeMap<HostId, HostLiveness>, grave: bool) -> Option<Mono> {
+    let (listening, options) = (world.listening(), &world.watch.options);
+    let lost_after_ms = options.lost_after_ms;
+    let mut times: Vec<Mono> = Vec::new();
+    let began_listening = listening_since(world);
+    times.push(began_listening.plus(lost_after_ms));
+    times.extend(listening.next_silent_for(lost_after_ms, now));
+    for (host, _) in odd.iter().filter(|(_, v)| **v == HostLiveness::NotSeen) {
+        times.push(silence_began(world, host).plus(lost_after_ms));
+    }
+    if grave {
+        times.push(began_listening.plus(lost_after_ms / 2));
+        times.extend(listening.next_silent_for(lost_after_ms / 2, now));
+        times.extend(world.watch.thawed_at.values().map(|at| at.plus(thaw_ms(options))));
+        if let Some(timeout_ms) = options.partition_timeout_ms {
+            times.extend(odd.keys().map(|host| silence_began(world, host).plus(timeout_ms)));
+        }
+    }
+    times.into_iter().filter(|time| *time > now).min()
 }
 
 /// Whether a host was heard lately and said who it is: what it reports is then true now.
@@ -131,46 +333,43 @@ fn thaw_ms(options: &LivenessOptions) -> u64 {
 }
 
 /// Turns "lost" into "cut off" where much of a zone fell silent at once.
-fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, HostLiveness>) {
-    let options = &world.watch.options;
-    // Hosts that never said hello to us may be of any zone: they are weighed against the whole fleet.
-    let zone_of = |host: &HostId| -> Option<String> {
-        let hello = world.observed.get(host)?.hello.as_ref()?;
-        Some(hello.labels.get(ZONE_LABEL).cloned().unwrap_or_default())
-    };
-    let mut sizes: BTreeMap<Option<String>, usize> = BTreeMap::new();
-    let mut silences: BTreeMap<Option<String>, Vec<(Mono, HostId)>> = BTreeMap::new();
+fn guard_partitions(world: &World, now: Mono, odd: &mut BTreeMap<HostId, HostLiveness>) {
+    let (listening, options) = (world.listening(), &world.watch.options);
+    let mut silences: BTreeMap<Option<&String>, Vec<(Mono, HostId)>> = BTreeMap::new();
     let half_way = |host: &HostId| now.since(silence_began(world, host)) >= options.lost_after_ms / 2;
-    for host in verdicts.keys() {
-        let zone = zone_of(host);
-        *sizes.entry(zone.clone()).or_default() += 1;
-        // Hosts half way to being lost count along: in a partition they follow within one heartbeat, and by then work
-        // would have been moved already.
-        if half_way(host) {
-            silences
-                .entry(zone)
-                .or_default()
-                .push((silence_began(world, host), host.clone()));
-        }
+    let mut half_way_count = 0;
+    // Hosts half way to being lost count along: in a partition they follow within one heartbeat, and by then work
+    // would have been moved already.
+    let silent = listening
+        .silent_for(options.lost_after_ms / 2, now)
+        .chain(listening.unheard());
+    for host in silent.filter(|host| half_way(host)) {
+        half_way_count += 1;
+        // Hosts that never said hello to us may be of any zone: they are weighed against the whole fleet.
+        let began = silence_began(world, host);
+        let zone = listening.zone_of(host);
+        silences.entry(zone).or_default().push((began, host.clone()));
     }
-    sizes.insert(None, verdicts.len());
     // With no host to be heard at all there is nobody to take anything over, and the cause is hardly theirs. Half way
     // counts here too: the last hosts of a fleet that falls silent are not to be given the work of the first.
-    let all_silent = verdicts.keys().all(half_way);
+    let all_silent = half_way_count == world.hosts.len();
     for (zone, mut silent) in silences {
         silent.sort();
-        let size = sizes.get(&zone).copied().unwrap_or(0);
+        let size = match zone {
+            Some(zone) => listening.zones.get(zone).copied().unwrap_or(0),
+            None => world.hosts.len(),
+        };
         let allowed = options
             .partition_hosts_min
             .max(size * options.partition_share_percent / 100);
-        let name = zone.unwrap_or_default();
+        let name = zone.cloned().unwrap_or_default();
         let thawing = world
             .watch
             .thawed_at
             .get(&name)
             .filter(|at| now.since(**at) < thaw_ms(options));
         for (began, host) in &silent {
-            let Some(verdict @ HostLiveness::Lost { .. }) = verdicts.get_mut(host) else {
+            let Some(verdict @ HostLiveness::Lost { .. }) = odd.get_mut(host) else {
                 continue;
             };
             let first = silent.partition_point(|(b, _)| b.plus(options.partition_window_ms) < *began);
@@ -186,9 +385,9 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
 }
 
 /// The hosts of each cut-off zone.
-pub fn partitions(verdicts: &BTreeMap<HostId, HostLiveness>) -> BTreeMap<String, BTreeSet<HostId>> {
+pub fn partitions(verdicts: &Verdicts) -> BTreeMap<String, BTreeSet<HostId>> {
     let mut zones: BTreeMap<String, BTreeSet<HostId>> = BTreeMap::new();
-    for (host, verdict) in verdicts {
+    for (host, verdict) in verdicts.odd() {
         if let HostLiveness::Partitioned { zone } = verdict {
             zones.entry(zone.clone()).or_default().insert(host.clone());
         }

@@ -1,6 +1,6 @@
 //! What hosts said since this scheduler started. In memory only: it is rebuilt from the hosts within two heartbeats.
 
-use crate::liveness::{HostLiveness, LivenessOptions};
+use crate::liveness::{LivenessOptions, Verdicts};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::id::{BootId, CapabilityName, Generation, HostId, UnitId, WorkloadId};
@@ -151,8 +151,8 @@ pub struct Watch {
     pub(crate) settling: bool,
     /// When a host of a cut-off zone was last heard again, by zone.
     pub(crate) thawed_at: BTreeMap<String, Mono>,
-    /// The last judgement of each host that was told as an event.
-    pub(crate) announced: BTreeMap<HostId, HostLiveness>,
+    /// The last judgement of the hosts that was told as events.
+    pub(crate) announced: Verdicts,
     /// Hosts that are not admitted and were asked for a hello, with when. Bounded.
     pub(crate) strangers: BTreeMap<HostId, Mono>,
 }

@@ -6,12 +6,17 @@
 
 pub(crate) mod job;
 mod keep;
+mod preempt;
 mod retire;
 mod roll_out;
 mod take;
 
 use crate::diff::placement_changes;
-use crate::place::{Fleet, HostView, Need};
+use crate::place::Need;
+use crate::place::capacity::Take;
+use crate::place::index::HostNo;
+use crate::place::room::{Room, Standing};
+use crate::place::shape::Layout;
 use crate::world::{Dirty, World};
 use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::key::Key;
@@ -30,7 +35,7 @@ pub const PLANNER: &str = concat!("heddle-scheduler-core/", env!("CARGO_PKG_VERS
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The new placement of each workload that gets another one; none where nothing is left of it.
-    pub places: BTreeMap<WorkloadId, Option<PlaceRecord>>,
+    pub places: BTreeMap<WorkloadId, Option<Arc<PlaceRecord>>>,
 }
 
 /// What a plan changes, and what it could not do.
@@ -40,6 +45,8 @@ pub struct PlanReport {
     pub workloads: BTreeMap<WorkloadId, WorkloadReport>,
     /// How many workloads were looked at.
     pub considered: usize,
+    /// The version of the fleet that was planned for.
+    pub(crate) fleet_version: u64,
 }
 
 /// What a plan changes for one workload, and what it could not do.
@@ -66,8 +73,8 @@ impl Plan {
     /// # Errors
     /// Never in practice: placements are plain JSON.
     pub fn writes(&self) -> Result<Vec<crate::apply::Write>, serde_json::Error> {
-        let write = |(id, place): (&WorkloadId, &Option<PlaceRecord>)| {
-            let value = place.as_ref().map(serde_json::to_vec).transpose()?;
+        let write = |(id, place): (&WorkloadId, &Option<Arc<PlaceRecord>>)| {
+            let value = place.as_deref().map(serde_json::to_vec).transpose()?;
             Ok(crate::apply::Write {
                 key: Key::Place(id.clone()),
                 value,
@@ -78,11 +85,7 @@ impl Plan {
 
     /// The hosts whose specs it changes, in this world.
     pub fn hosts(&self, world: &World) -> BTreeSet<HostId> {
-        let before = self
-            .places
-            .keys()
-            .filter_map(|id| world.places.get(id))
-            .map(Arc::as_ref);
+        let before = self.places.keys().filter_map(|id| world.places.get(id));
         let after = self.places.values().flatten();
         before
             .chain(after)
@@ -95,7 +98,7 @@ impl Plan {
     /// Takes the placements into a world, as if they were committed.
     pub fn carry_out(&self, world: &mut World) {
         for (id, place) in &self.places {
-            world.set_place(id, place.clone().map(Arc::new));
+            world.set_place(id, place.clone());
         }
     }
 }
@@ -121,7 +124,7 @@ impl PlanReport {
 /// Plans all workloads.
 pub fn plan(world: &World, now: Mono) -> (Plan, PlanReport) {
     let all = world.workloads.keys().chain(world.places.keys()).cloned().collect();
-    plan_these(world, Fleet::new(world, now), &all)
+    plan_these(world, Room::new(world, now), &all)
 }
 
 /// Plans some workloads, and those that lack a place. With everything in `dirty` that changed since the world was last
@@ -130,62 +133,65 @@ pub fn plan_only(world: &World, now: Mono, dirty: &Dirty) -> (Plan, PlanReport) 
     match dirty {
         Dirty::All => plan(world, now),
         Dirty::Only(some) => {
-            let fleet = Fleet::new(world, now);
+            let room = Room::new(world, now);
             // What is on hosts that are lost or emptied seeks a place too, until it has gone from there.
-            let left = |host: &&HostView<'_>| host.is_emptied() || !host.liveness.holds_work();
-            let stranded = fleet
-                .hosts()
-                .iter()
-                .filter(left)
-                .flat_map(|host| world.workloads_on(host.id));
-            let ids = some.iter().chain(world.seeking()).cloned().chain(stranded).collect();
-            plan_these(world, fleet, &ids)
+            let stranded = room.index().left().flat_map(|host| world.tenants_of(host));
+            let seeking = world.seeking(room.index().version());
+            let ids = some.iter().chain(seeking).chain(stranded).cloned().collect();
+            plan_these(world, room, &ids)
         }
     }
 }
 
-fn plan_these<'a>(world: &'a World, mut fleet: Fleet<'a>, ids: &'a BTreeSet<WorkloadId>) -> (Plan, PlanReport) {
+fn plan_these<'a>(world: &'a World, mut room: Room<'a>, ids: &BTreeSet<WorkloadId>) -> (Plan, PlanReport) {
     let mut plan = Plan::default();
     let mut report = PlanReport {
         workloads: BTreeMap::new(),
         considered: ids.len(),
+        fleet_version: world.fleet().version(),
     };
 
     let (wanted, retired): (Vec<_>, Vec<_>) = ids.iter().partition(|id| world.workloads.contains_key(*id));
     for id in retired {
-        retire::retire(world, &mut fleet, id, &mut plan);
+        retire::retire(world, &mut room, id, &mut plan);
     }
     // All workloads give up what they no longer need before any takes more, so that the order among them matters less.
-    let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(wanted.len());
+    let mut drafts = Drafts::default();
     for id in wanted {
-        let Some(mut draft) = Draft::new(world, id) else {
-            continue;
-        };
-        keep::keep(&mut draft, &mut fleet);
-        drafts.push(draft);
+        drafts.add(&mut room, id);
     }
     // What is placed on a host that still runs it is ready at once, and may let others go, who make room.
     let mut settled = false;
     while !settled {
         settled = true;
-        for draft in &mut drafts {
-            settled &= !roll_out::trim_outgoing(draft, &mut fleet);
+        for draft in drafts.by_id() {
+            settled &= !roll_out::trim_outgoing(draft, &mut room);
         }
-        for draft in &mut drafts {
-            settled &= !take::take(draft, &mut fleet);
+        for place in drafts.order() {
+            let Some(draft) = drafts.get(place) else { continue };
+            settled &= !take::take(draft, &mut room);
+            if draft.missing > 0 && preempt::preempt(&mut drafts, &mut room, place) {
+                // There may be more of them now.
+                settled = false;
+                break;
+            }
         }
     }
-    for draft in &mut drafts {
-        let after = roll_out::assemble(draft);
+    for draft in drafts.by_id() {
+        let after = roll_out::assemble(draft, &room).map(Arc::new);
+        if draft.missing > 0 {
+            draft.refusals = take::refusals(draft, &mut room);
+        }
         let before = draft.place;
         let mut entry = WorkloadReport {
             wanted: draft.wanted,
             placed: draft.placed(),
-            waiting: draft.waiting(&fleet),
+            waiting: draft.waiting(&room),
             changes: Vec::new(),
         };
-        if before != after.as_ref() {
-            entry.changes = placement_changes(draft.id, before, after.as_ref());
+        if before != after.as_deref() {
+            entry.changes = placement_changes(draft.id, before, after.as_deref());
+            preempt::tell(draft, &room, &mut entry.changes);
             plan.places.insert(draft.id.clone(), after);
         }
         if !entry.waiting.is_empty() || !entry.changes.is_empty() {
@@ -208,11 +214,61 @@ fn plan_these<'a>(world: &'a World, mut fleet: Fleet<'a>, ids: &'a BTreeSet<Work
 }
 
 /// How many replicas of a workload there should be, and what it waits for, if it were planned now by itself.
-pub(crate) fn look<'a>(world: &'a World, mut fleet: Fleet<'a>, id: &'a WorkloadId) -> Option<(u32, Vec<WaitingOn>)> {
-    let mut draft = Draft::new(world, id)?;
-    keep::keep(&mut draft, &mut fleet);
-    take::take(&mut draft, &mut fleet);
-    Some((draft.wanted, draft.waiting(&fleet)))
+pub(crate) fn look(world: &World, now: Mono, id: &WorkloadId) -> Option<(u32, Vec<WaitingOn>)> {
+    let mut room = Room::new(world, now);
+    let mut draft = Draft::new(&mut room, id)?;
+    keep::keep(&mut draft, &mut room);
+    take::take(&mut draft, &mut room);
+    if draft.missing > 0 {
+        draft.refusals = take::refusals(&draft, &mut room);
+    }
+    Some((draft.wanted, draft.waiting(&room)))
+}
+
+/// The workloads that are planned, ordered by id.
+#[derive(Default)]
+pub(crate) struct Drafts<'a> {
+    all: Vec<Draft<'a>>,
+}
+
+impl<'a> Drafts<'a> {
+    /// Adds a workload, and sorts out what of it stays. Returns its place, also if it was there.
+    pub(crate) fn add(&mut self, room: &mut Room<'a>, id: &WorkloadId) -> Option<usize> {
+        let place = match self.all.last().is_some_and(|last| last.id < id) {
+            true => self.all.len(),
+            false => match self.all.binary_search_by(|draft| draft.id.cmp(id)) {
+                Ok(place) => return Some(place),
+                Err(place) => place,
+            },
+        };
+        let mut draft = Draft::new(room, id)?;
+        keep::keep(&mut draft, room);
+        draft.tell_whereabouts(room);
+        self.all.insert(place, draft);
+        Some(place)
+    }
+
+    pub(crate) fn by_id(&mut self) -> impl Iterator<Item = &mut Draft<'a>> {
+        self.all.iter_mut()
+    }
+
+    pub(crate) fn get(&mut self, place: usize) -> Option<&mut Draft<'a>> {
+        self.all.get_mut(place)
+    }
+
+    pub(crate) fn find(&mut self, id: &WorkloadId) -> Option<&mut Draft<'a>> {
+        let place = self.all.binary_search_by(|draft| draft.id.cmp(id)).ok()?;
+        self.all.get_mut(place)
+    }
+
+    /// The places of all, the highest priority first, then by id.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        let priority = |place: &usize| self.all.get(*place).map(|draft| draft.record.intent.rules.priority);
+        // The sort is stable, and they are ordered by id.
+        order.sort_by_key(|place| std::cmp::Reverse(priority(place)));
+        order
+    }
 }
 
 /// One workload while it is planned.
@@ -220,12 +276,13 @@ pub(crate) struct Draft<'a> {
     pub(crate) id: &'a WorkloadId,
     pub(crate) record: &'a WorkloadRecord,
     pub(crate) need: Need<'a>,
+    pub(crate) layout: Arc<Layout>,
     /// Where it is now.
     pub(crate) place: Option<&'a PlaceRecord>,
     /// Replicas wanted; for a daemon, the hosts that it fits.
     pub(crate) wanted: u32,
-    /// Replicas of the newest generation that stay, by host; new ones join them.
-    pub(crate) kept: BTreeMap<HostId, Kept>,
+    /// Replicas of the newest generation that stay, by their host's place in the order of ids; new ones join them.
+    pub(crate) kept: BTreeMap<u64, Kept>,
     /// Replicas that go once enough of the newest generation is ready.
     pub(crate) outgoing: Vec<Outgoing>,
     /// How far it is, if it is a job.
@@ -233,11 +290,14 @@ pub(crate) struct Draft<'a> {
     /// Replicas that no host took, and why.
     pub(crate) missing: u32,
     pub(crate) refusals: Vec<RejectionCount>,
+    /// Who took the place of replicas of it, by host.
+    pub(crate) preempted: BTreeMap<HostNo, WorkloadId>,
 }
 
 /// Replicas of the newest generation on one host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
+    pub(crate) host: HostNo,
     pub(crate) count: u32,
     /// Of those, how many are known to be ready.
     pub(crate) ready: u32,
@@ -248,37 +308,31 @@ pub(crate) struct Kept {
 /// Replicas that go: of an earlier generation, or on a host that is lost or being emptied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outgoing {
-    pub(crate) host: HostId,
+    pub(crate) host: HostNo,
+    /// Its place in the order of ids.
+    pub(crate) rank: u64,
     /// Which of the placement's sets they are of.
     pub(crate) set: usize,
-    pub(crate) reserve_bytes: u64,
     pub(crate) count: u32,
     pub(crate) ready: u32,
-    pub(crate) state: OutgoingState,
-}
-
-/// What is known of the host of outgoing replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum OutgoingState {
-    /// It lives.
-    Heard,
-    /// Nothing is known of it now.
-    Unheard,
-    /// It is lost.
-    Lost,
+    /// What is known of their host.
+    pub(crate) standing: Standing,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(world: &'a World, id: &'a WorkloadId) -> Option<Self> {
-        let record = world.workloads.get(id)?.as_ref();
+    pub(crate) fn new(room: &mut Room<'a>, id: &WorkloadId) -> Option<Self> {
+        let world = room.world;
+        let (id, record) = world.workloads.get_key_value(id)?;
         let template = world.templates.get(&record.template).map(Arc::as_ref);
+        let need = Need {
+            intent: &record.intent,
+            template,
+        };
         Some(Self {
             id,
             record,
-            need: Need {
-                intent: &record.intent,
-                template,
-            },
+            need,
+            layout: room.layout(&need),
             place: world.places.get(id).map(Arc::as_ref),
             wanted: 0,
             kept: BTreeMap::new(),
@@ -286,7 +340,18 @@ impl<'a> Draft<'a> {
             job: None,
             missing: 0,
             refusals: Vec::new(),
+            preempted: BTreeMap::new(),
         })
+    }
+
+    pub(crate) fn take(&self) -> Take<'a> {
+        Take::from(&self.record.intent)
+    }
+
+    /// What replicas of one of the placement's sets take.
+    pub(crate) fn take_of(&self, set: usize) -> Take<'a> {
+        let set = self.place.and_then(|place| place.sets.get(set));
+        set.map_or_else(|| self.take(), Take::from)
     }
 
     pub(crate) fn placed(&self) -> u32 {
@@ -297,8 +362,23 @@ impl<'a> Draft<'a> {
         self.kept.values().map(|k| k.ready).sum()
     }
 
+    /// Lets the room know where it is now, if that matters to any other workload or to itself.
+    pub(crate) fn tell_whereabouts(&self, room: &mut Room<'a>) {
+        let rules = &self.record.intent.rules;
+        let minds = !rules.avoid.is_empty() || !rules.near.is_empty();
+        if !minds && room.world.named_by(self.id).next().is_none() {
+            return;
+        }
+        let kept = self.kept.values().map(|kept| (kept.host, kept.count));
+        let mut hosts: BTreeMap<HostNo, u32> = BTreeMap::new();
+        for (host, count) in kept.chain(self.outgoing.iter().map(|o| (o.host, o.count))) {
+            *hosts.entry(host).or_default() += count;
+        }
+        room.set_whereabouts(self.id, hosts);
+    }
+
     /// What it waits for, once it has been placed as far as possible.
-    pub(crate) fn waiting(&self, fleet: &Fleet<'_>) -> Vec<WaitingOn> {
+    pub(crate) fn waiting(&self, room: &Room<'_>) -> Vec<WaitingOn> {
         let mut waiting = Vec::new();
         if self.missing > 0 {
             waiting.push(WaitingOn::Hosts {
@@ -306,14 +386,14 @@ impl<'a> Draft<'a> {
                 rejections: self.refusals.clone(),
             });
         }
-        for (zone, hosts) in fleet.partitions() {
-            let mine: BTreeSet<HostId> = hosts.iter().filter(|h| self.has_replicas_on(h)).cloned().collect();
-            if !mine.is_empty() {
-                waiting.push(WaitingOn::Partition {
-                    zone: zone.clone(),
-                    hosts: mine,
-                });
-            }
+        let hosts = self
+            .kept
+            .values()
+            .map(|kept| kept.host)
+            .chain(self.outgoing.iter().map(|o| o.host));
+        let hosts = hosts.filter_map(|host| Some(&room.who(host)?.id));
+        for (zone, hosts) in room.cut_off(hosts) {
+            waiting.push(WaitingOn::Partition { zone, hosts });
         }
         let starting = self
             .kept
@@ -325,9 +405,5 @@ impl<'a> Draft<'a> {
             waiting.push(WaitingOn::Units { starting });
         }
         waiting
-    }
-
-    fn has_replicas_on(&self, host: &HostId) -> bool {
-        self.kept.contains_key(host) || self.outgoing.iter().any(|o| o.host == *host)
     }
 }

@@ -28,7 +28,7 @@ pub fn steps(before: &World, changes: &[PlacementChange]) -> Vec<Step> {
             generation: change.generation,
             host: change.host.clone(),
             count,
-            room_for: room_for(change),
+            room_for: change.preempted_by.clone(),
         };
         match change.after.checked_sub(change.before) {
             Some(0) => {}
@@ -39,11 +39,6 @@ pub fn steps(before: &World, changes: &[PlacementChange]) -> Vec<Step> {
     let each = by_workload.into_iter();
     each.flat_map(|(id, (more, fewer))| of_workload(before, id, more, fewer))
         .collect()
-}
-
-/// For whom replicas make room.
-fn room_for(_: &PlacementChange) -> Option<WorkloadId> {
-    None
 }
 
 fn of_workload(before: &World, id: &WorkloadId, mut more: Vec<Part>, mut fewer: Vec<Part>) -> Vec<Step> {

@@ -11,7 +11,7 @@ use crate::apply::{
     Decision, Joining, Known, Needed, SecretAnswer, Undecided, Write, decide_apply, decide_join, renew_secrets,
     secrets_followed,
 };
-use crate::check::{check_places, check_specs};
+use crate::check::{check_places, check_plan, check_specs};
 use crate::fact::{EventDraft, Fact, Noted};
 use crate::host_specs::host_specs;
 use crate::plan::{PlanReport, plan, plan_only};
@@ -363,7 +363,9 @@ impl TestFleet {
 
         if !decided.is_empty() {
             self.changes.extend(report.changes());
+            let before = self.world.clone();
             self.commit_only(&decided.writes().unwrap());
+            assert_eq!(check_plan(&before, &self.world, self.now), Vec::<String>::new());
             let (again, _) = plan(&self.world, self.now);
             assert!(again.is_empty(), "planning again changes nothing: {again:?}");
             assert_eq!(check_places(&self.world, self.now), Vec::<String>::new());

@@ -178,7 +178,7 @@ impl<'a> StatusView<'a> {
         let units = self.units(id);
         let waiting = match settled {
             true => Vec::new(),
-            false => look(self.world, self.fleet.clone(), id)
+            false => look(self.world, self.now, id)
                 .map(|(_, waiting)| waiting)
                 .unwrap_or_default(),
         };

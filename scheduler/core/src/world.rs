@@ -4,12 +4,18 @@
 //! from. Records are read through `Deref`, so that nobody changes one without the index beside them. A clone shares
 //! every record, and serves to try a decision out.
 
-use crate::liveness::LivenessOptions;
+use crate::liveness::{HostLiveness, Listening, LivenessOptions};
 use crate::observed::{ObservedHost, Watch};
+use crate::place::Need;
+use crate::place::capacity::Take;
+use crate::place::class::Mood;
+use crate::place::index::{FleetIndex, HostNo, Known};
+use crate::place::shape::{Layout, Shape};
+use crate::place::tenants::Tenants;
 use crate::plan::PlanReport;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::Template;
-use heddle_protocol::id::{CapabilityName, ConfigId, HostId, ObjectId, PlatformName, Version, WorkloadId};
+use heddle_protocol::id::{CapabilityName, ConfigId, HostId, ObjectId, PlatformName, UnitId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{
     ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, PolicyRecord, QuotaRecord, Replicas,
@@ -48,21 +54,35 @@ pub struct Records {
     pub policies: BTreeMap<String, Arc<serde_json::Value>>,
 }
 
-/// Everything that the scheduler knows.
-#[derive(Debug, Clone, Default)]
-pub struct World {
-    records: Records,
-    index: Index,
+/// What is known: the records, and what hosts said since this scheduler started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The committed records.
+    pub records: Records,
     /// What each host said since this scheduler started; in memory only.
     pub observed: BTreeMap<HostId, Arc<ObservedHost>>,
     /// Since when this scheduler may judge hosts by their silence.
     pub watch: Watch,
 }
 
-impl Deref for World {
+impl Deref for Seen {
     type Target = Records;
     fn deref(&self) -> &Records {
         &self.records
+    }
+}
+
+/// Everything that the scheduler knows. What is in it is read freely, and changed only by records and facts.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    seen: Seen,
+    index: Index,
+}
+
+impl Deref for World {
+    type Target = Seen;
+    fn deref(&self) -> &Seen {
+        &self.seen
     }
 }
 
@@ -132,29 +152,33 @@ impl Dirty {
     }
 }
 
-/// What the placements on one host take.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HostLoad {
-    /// Memory, in bytes.
-    pub reserved_bytes: u64,
-    /// Replicas.
-    pub replicas: u32,
-    /// The workloads, with any generation.
-    pub workloads: BTreeSet<WorkloadId>,
-}
-
 /// A route without its methods.
 pub(crate) type RouteKey = (CapabilityName, Option<String>, String);
 
-/// Sums over the records, kept beside them so that work is in proportion to what changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What follows from the records and facts, kept beside them so that work is in proportion to what changed.
+#[derive(Debug, Clone, Default)]
 struct Index {
-    loads: BTreeMap<HostId, Arc<HostLoad>>,
+    /// The hosts, and what is free on them.
+    fleet: FleetIndex,
+    /// When hosts were heard.
+    listening: Listening,
+    /// Which workloads are on which host.
+    tenants: Tenants,
     routes: BTreeMap<RouteKey, BTreeSet<WorkloadId>>,
     /// By workload, those that call it over the network: by what is meant, or by what replicas of theirs still do.
     callers: BTreeMap<WorkloadId, BTreeSet<WorkloadId>>,
-    /// Workloads that have fewer replicas placed than are wanted, and all daemons.
+    /// By workload, those that keep away from it or near to it.
+    named_by: BTreeMap<WorkloadId, BTreeSet<WorkloadId>>,
+    /// How many workloads there are of each priority.
+    priorities: BTreeMap<u32, usize>,
+    /// Hosts that say that they hold units of a workload.
+    reporting: BTreeMap<WorkloadId, u32>,
+    /// Workloads that have fewer replicas placed than are wanted.
     short: BTreeSet<WorkloadId>,
+    /// All daemons: a change of the fleet may concern each of them.
+    daemons: BTreeSet<WorkloadId>,
+    /// The fleet's version that the last plan saw.
+    planned: u64,
     /// Workloads for which the last plan found no place.
     waiting: BTreeSet<WorkloadId>,
 }
@@ -162,19 +186,43 @@ struct Index {
 impl World {
     /// An empty world that judges silence by these numbers.
     pub fn new(liveness: LivenessOptions) -> Self {
-        let watch = Watch {
-            options: liveness,
-            ..Watch::default()
-        };
-        Self {
-            watch,
-            ..Self::default()
+        let mut world = Self::default();
+        world.seen.watch.options = liveness;
+        world
+    }
+
+    /// Takes over what hosts said, and who judges them, from the world before: this one's records replace that one's.
+    /// Only hosts of which `same` says so are still those that spoke.
+    pub fn take_over(&mut self, before: &World, same: impl Fn(&HostId) -> bool) {
+        let observed = before.observed.iter().filter(|(host, _)| same(host));
+        self.seen.observed = observed.map(|(host, said)| (host.clone(), said.clone())).collect();
+        self.seen.watch = before.watch.clone();
+        self.seen.watch.announced.doubt();
+        self.index.reporting.clear();
+        let observed: Vec<(HostId, Arc<ObservedHost>)> = self
+            .observed
+            .iter()
+            .map(|(host, said)| (host.clone(), said.clone()))
+            .collect();
+        for (_, said) in &observed {
+            said.units.keys().for_each(|unit| self.count_unit(unit, true));
+        }
+        let odd = self.watch.announced.odd().keys();
+        let strange: Vec<HostId> = odd.filter(|host| !self.hosts.contains_key(*host)).cloned().collect();
+        for host in &strange {
+            self.seen.watch.announced.forget(host);
+        }
+        let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
+        for host in &hosts {
+            self.refresh_host(host);
+            let verdict = self.watch.announced.of(host);
+            self.set_mood(host, &verdict);
         }
     }
 
     /// Notes that everything up to a commit is taken in.
     pub fn set_head(&mut self, head: Version) {
-        self.records.head = head;
+        self.seen.records.head = head;
     }
 
     /// Takes in one committed write; no value is a deletion. Says which workloads it may place differently.
@@ -198,23 +246,24 @@ impl World {
                 Ok(Dirty::one(id.clone()))
             }
             Key::Platform(name) => {
-                put(&mut self.records.platforms, name, read(key, value)?);
+                put(&mut self.seen.records.platforms, name, read(key, value)?);
+                self.index.fleet.set_platforms(&self.seen.records.platforms);
                 Ok(Dirty::All)
             }
             Key::Config(id) => {
-                put(&mut self.records.configs, id, read(key, value)?);
+                put(&mut self.seen.records.configs, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::SecretRef(id) => {
-                put(&mut self.records.secret_refs, id, read(key, value)?);
+                put(&mut self.seen.records.secret_refs, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::NamespacePolicy(id) => {
-                put(&mut self.records.namespace_policies, id, read(key, value)?);
+                put(&mut self.seen.records.namespace_policies, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::Quota(id) => {
-                put(&mut self.records.quotas, id, read(key, value)?);
+                put(&mut self.seen.records.quotas, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::Place(id) => {
@@ -229,21 +278,27 @@ impl World {
                         found,
                     });
                 }
-                put(&mut self.records.templates, digest, read(key, value)?);
+                put(&mut self.seen.records.templates, digest, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::Host(host) => {
                 let record = read(key, value)?;
                 if record.is_none() {
                     // It must join again: what it said before counts no longer.
-                    self.observed.remove(host);
-                    self.watch.announced.remove(host);
+                    let said = self.seen.observed.remove(host);
+                    for unit in said.iter().flat_map(|said| said.units.keys()) {
+                        self.count_unit(unit, false);
+                    }
+                    self.seen.watch.announced.forget(host);
+                } else if !self.hosts.contains_key(host) {
+                    self.seen.watch.announced.doubt();
                 }
-                put(&mut self.records.hosts, host, record);
+                put(&mut self.seen.records.hosts, host, record);
+                self.refresh_host(host);
                 Ok(Dirty::Only(self.workloads_on(host)))
             }
             Key::Policy(name) => {
-                put(&mut self.records.policies, name, read(key, value)?);
+                put(&mut self.seen.records.policies, name, read(key, value)?);
                 Ok(Dirty::none())
             }
         }
@@ -251,7 +306,7 @@ impl World {
 
     /// Replaces, adds or removes a workload.
     pub(crate) fn set_workload(&mut self, id: &WorkloadId, record: Option<Arc<WorkloadRecord>>) {
-        if let Some(before) = self.records.workloads.get(id).cloned() {
+        if let Some(before) = self.seen.records.workloads.get(id).cloned() {
             for trigger in &before.intent.http {
                 let key = route_key(trigger);
                 if let Some(owners) = self.index.routes.get_mut(&key) {
@@ -270,44 +325,202 @@ impl World {
                 .insert(id.clone());
         }
         let callees = self.callees(id);
-        put(&mut self.records.workloads, id, record);
+        self.count_priority(id, false);
+        self.refresh_names(id, record.as_deref());
+        match record.as_ref().is_some_and(|r| r.intent.replicas == Replicas::Daemon) {
+            true => self.index.daemons.insert(id.clone()),
+            false => self.index.daemons.remove(id),
+        };
+        put(&mut self.seen.records.workloads, id, record);
+        self.count_priority(id, true);
         self.refresh_callers(id, callees);
         self.refresh_short(id);
     }
 
     /// Replaces, adds or removes a placement.
     pub(crate) fn set_place(&mut self, id: &WorkloadId, record: Option<Arc<PlaceRecord>>) {
-        if let Some(before) = self.records.places.get(id).cloned() {
-            for (host, reserve, count) in on_hosts(&before) {
-                let load = Arc::make_mut(self.index.loads.entry(host.clone()).or_default());
-                load.reserved_bytes = load
-                    .reserved_bytes
-                    .saturating_sub(reserve.saturating_mul(u64::from(count)));
-                load.replicas = load.replicas.saturating_sub(count);
-                load.workloads.remove(id);
-                if load.workloads.is_empty() {
-                    self.index.loads.remove(host);
+        let Index { fleet, tenants, .. } = &mut self.index;
+        let before = self.seen.records.places.get(id);
+        let tenant = tenants.number(id, record.is_some());
+        for set in before.iter().flat_map(|place| &place.sets) {
+            for (host, count) in &set.hosts {
+                if let Some(number) = fleet.remove_from(host, Take::from(set), *count) {
+                    tenants.leave(number, tenant);
                 }
             }
         }
-        for (host, reserve, count) in record.iter().flat_map(|r| on_hosts(r)) {
-            let load = Arc::make_mut(self.index.loads.entry(host.clone()).or_default());
-            load.reserved_bytes = load
-                .reserved_bytes
-                .saturating_add(reserve.saturating_mul(u64::from(count)));
-            load.replicas = load.replicas.saturating_add(count);
-            load.workloads.insert(id.clone());
+        for set in record.iter().flat_map(|place| &place.sets) {
+            for (host, count) in &set.hosts {
+                let number = fleet.add_to(host, Take::from(set), *count);
+                tenants.enter(number, tenant);
+            }
+        }
+        if record.is_none() {
+            tenants.forget(id);
         }
         let callees = self.callees(id);
-        put(&mut self.records.places, id, record);
+        put(&mut self.seen.records.places, id, record);
         self.refresh_callers(id, callees);
         self.refresh_short(id);
+        self.remember_shape(id);
+    }
+
+    /// Counts a workload's priority in or out.
+    fn count_priority(&mut self, id: &WorkloadId, is_in: bool) {
+        let Some(priority) = self.workloads.get(id).map(|r| r.intent.rules.priority) else {
+            return;
+        };
+        let count = self.index.priorities.entry(priority).or_default();
+        match is_in {
+            true => *count += 1,
+            false => *count = count.saturating_sub(1),
+        }
+        if *count == 0 {
+            self.index.priorities.remove(&priority);
+        }
+    }
+
+    /// Whether workloads differ in priority.
+    pub(crate) fn has_priorities(&self) -> bool {
+        self.index.priorities.len() > 1
+    }
+
+    /// The lowest priority of any workload.
+    pub(crate) fn least_priority(&self) -> u32 {
+        self.index.priorities.keys().next().copied().unwrap_or(0)
+    }
+
+    /// Whether any workload has a lower priority.
+    pub(crate) fn has_below(&self, priority: u32) -> bool {
+        self.least_priority() < priority
+    }
+
+    /// Keeps what was worked out for a workload's shape, so that the next plan need not.
+    fn remember_shape(&mut self, id: &WorkloadId) {
+        let Some(record) = self.seen.records.workloads.get(id) else {
+            return;
+        };
+        let template = self.seen.records.templates.get(&record.template).map(Arc::as_ref);
+        let need = Need {
+            intent: &record.intent,
+            template,
+        };
+        let shape = Shape::of(&need);
+        let fleet = &mut self.index.fleet;
+        let known = fleet.layout(&shape).cloned();
+        if known.as_ref().is_some_and(|layout| layout.is_whole(fleet)) {
+            return;
+        }
+        let layout = match known {
+            Some(known) => {
+                let mut layout = Layout::clone(&known);
+                layout.extend(&need, fleet);
+                layout
+            }
+            None => Layout::new(&need, fleet),
+        };
+        fleet.remember(Arc::new(shape), Arc::new(layout));
+    }
+
+    fn refresh_names(&mut self, id: &WorkloadId, after: Option<&WorkloadRecord>) {
+        let before = self.seen.records.workloads.get(id).cloned();
+        for company in before
+            .iter()
+            .flat_map(|r| r.intent.rules.avoid.iter().chain(&r.intent.rules.near))
+        {
+            if let Some(names) = self.index.named_by.get_mut(&company.workload) {
+                names.remove(id);
+                if names.is_empty() {
+                    self.index.named_by.remove(&company.workload);
+                }
+            }
+        }
+        for company in after
+            .iter()
+            .flat_map(|r| r.intent.rules.avoid.iter().chain(&r.intent.rules.near))
+        {
+            let names = self.index.named_by.entry(company.workload.clone()).or_default();
+            names.insert(id.clone());
+        }
+    }
+
+    /// The workloads that keep away from one or near to it.
+    pub(crate) fn named_by(&self, id: &WorkloadId) -> impl Iterator<Item = &WorkloadId> {
+        self.index.named_by.get(id).into_iter().flatten()
+    }
+
+    /// The hosts, and what is free on them.
+    pub(crate) fn fleet(&self) -> &FleetIndex {
+        &self.index.fleet
+    }
+
+    /// When hosts were heard.
+    pub(crate) fn listening(&self) -> &Listening {
+        &self.index.listening
+    }
+
+    /// Whether any host says that it holds units of a workload.
+    pub(crate) fn is_reported(&self, id: &WorkloadId) -> bool {
+        self.index.reporting.contains_key(id)
+    }
+
+    pub(crate) fn watch_mut(&mut self) -> &mut Watch {
+        &mut self.seen.watch
+    }
+
+    /// What a host said, to be changed; [`World::refresh_host`] follows.
+    pub(crate) fn observed_mut(&mut self, host: &HostId) -> Option<&mut ObservedHost> {
+        self.seen.observed.get_mut(host).map(Arc::make_mut)
+    }
+
+    /// The same, for a host that may speak for the first time.
+    pub(crate) fn observed_entry(&mut self, host: &HostId) -> &mut ObservedHost {
+        Arc::make_mut(self.seen.observed.entry(host.clone()).or_default())
+    }
+
+    /// Takes what is known of a host now into the index.
+    pub(crate) fn refresh_host(&mut self, host: &HostId) {
+        let record = self.seen.records.hosts.get(host);
+        let observed = self.seen.observed.get(host).map(Arc::as_ref);
+        self.index.listening.set(host, record.is_some(), observed);
+        let known = Known {
+            record,
+            hello: observed.and_then(|o| o.hello.as_ref()),
+            leaving: observed.is_some_and(|o| o.leaving),
+            reported: observed.is_some_and(|o| o.status_seq.is_some()),
+        };
+        self.index.fleet.set_host(host, known, &self.seen.records.platforms);
+    }
+
+    /// Takes a verdict on a host into the index.
+    pub(crate) fn set_mood(&mut self, host: &HostId, verdict: &HostLiveness) {
+        let platforms = &self.seen.records.platforms;
+        self.index.fleet.set_mood(host, Mood::from(verdict), platforms);
+    }
+
+    /// Counts a unit that a host says it holds now, or holds no more.
+    pub(crate) fn count_unit(&mut self, unit: &UnitId, holds: bool) {
+        let reporting = &mut self.index.reporting;
+        if holds {
+            *reporting.entry(unit.workload.clone()).or_default() += 1;
+        } else if let Some(count) = reporting.get_mut(&unit.workload) {
+            *count -= 1;
+            if *count == 0 {
+                reporting.remove(&unit.workload);
+            }
+        }
     }
 
     /// The workloads that one calls over the network.
     fn callees(&self, id: &WorkloadId) -> BTreeSet<WorkloadId> {
-        let meant = self.records.workloads.get(id).into_iter().flat_map(|r| &r.intent.calls);
-        let sets = self.records.places.get(id).into_iter().flat_map(|p| &p.sets);
+        let meant = self
+            .seen
+            .records
+            .workloads
+            .get(id)
+            .into_iter()
+            .flat_map(|r| &r.intent.calls);
+        let sets = self.seen.records.places.get(id).into_iter().flat_map(|p| &p.sets);
         let placed = sets.flat_map(|set| &set.calls);
         meant.chain(placed).map(|call| call.workload.clone()).collect()
     }
@@ -336,7 +549,7 @@ impl World {
     pub fn hosts_touched(&self, key: &Key) -> BTreeSet<HostId> {
         match key {
             Key::Host(host) => BTreeSet::from([host.clone()]),
-            Key::Platform(_) => self.records.hosts.keys().cloned().collect(),
+            Key::Platform(_) => self.seen.records.hosts.keys().cloned().collect(),
             // Its own, of which routes, subjects and versions of secrets are part; its callers', who are told where it
             // is; and its callees', who are told what to serve.
             Key::Workload(id) | Key::Place(id) => {
@@ -355,17 +568,23 @@ impl World {
 
     /// The hosts that a workload is placed on.
     pub fn hosts_of(&self, id: &WorkloadId) -> impl Iterator<Item = HostId> {
-        let sets = self.records.places.get(id).into_iter().flat_map(|place| &place.sets);
+        let sets = self
+            .seen
+            .records
+            .places
+            .get(id)
+            .into_iter()
+            .flat_map(|place| &place.sets);
         sets.flat_map(|set| set.hosts.keys().cloned())
     }
 
     fn refresh_short(&mut self, id: &WorkloadId) {
-        let short = match self.records.workloads.get(id) {
-            None => self.records.places.contains_key(id),
+        let short = match self.seen.records.workloads.get(id) {
+            None => self.seen.records.places.contains_key(id),
             Some(record) => match record.intent.replicas {
-                Replicas::Daemon => true,
+                Replicas::Daemon => !self.seen.records.places.contains_key(id),
                 Replicas::Count(_) => {
-                    let place = self.records.places.get(id).map(Arc::as_ref);
+                    let place = self.seen.records.places.get(id).map(Arc::as_ref);
                     let placed = place.map(|p| p.count_of(record.intent.unit_generation));
                     placed.unwrap_or(0) < crate::plan::job::wanted(&record.intent, place)
                 }
@@ -378,35 +597,35 @@ impl World {
         }
     }
 
-    /// What the placements on a host take.
-    pub fn load(&self, host: &HostId) -> HostLoad {
-        self.index
-            .loads
-            .get(host)
-            .map(|load| HostLoad::clone(load))
-            .unwrap_or_default()
-    }
-
     /// Memory (in bytes) and replicas that the placements on a host take.
     pub fn usage(&self, host: &HostId) -> (u64, u32) {
-        self.index
-            .loads
-            .get(host)
-            .map_or((0, 0), |load| (load.reserved_bytes, load.replicas))
+        let fleet = &self.index.fleet;
+        let seat = fleet.number(host).and_then(|number| fleet.seat(number));
+        seat.map_or((0, 0), |seat| (seat.used.bytes, seat.used.replicas))
     }
 
     /// The workloads that have replicas on a host.
     pub fn workloads_on(&self, host: &HostId) -> BTreeSet<WorkloadId> {
-        self.index
-            .loads
-            .get(host)
-            .map(|load| load.workloads.clone())
+        let number = self.index.fleet.number(host);
+        number
+            .map(|number| self.tenants_of(number).cloned().collect())
             .unwrap_or_default()
     }
 
-    /// Workloads that any change of the fleet may concern: those that lack a place, and daemons.
-    pub(crate) fn seeking(&self) -> impl Iterator<Item = &WorkloadId> {
-        self.index.short.iter().chain(&self.index.waiting)
+    /// The workloads that have replicas on a host by number, in no useful order, those with two generations twice.
+    pub(crate) fn tenants_of(&self, host: HostNo) -> impl Iterator<Item = &WorkloadId> {
+        self.index.tenants.on(host)
+    }
+
+    /// Workloads that any change of the fleet may concern: those that lack a place; and daemons, if the fleet is not the
+    /// one that was planned last.
+    pub(crate) fn seeking(&self, fleet_version: u64) -> impl Iterator<Item = &WorkloadId> {
+        let daemons = self
+            .index
+            .daemons
+            .iter()
+            .filter(move |_| fleet_version != self.index.planned);
+        self.index.short.iter().chain(&self.index.waiting).chain(daemons)
     }
 
     /// Remembers what the plan that was carried out last found no place for, so that the next one looks at it, whatever
@@ -415,6 +634,7 @@ impl World {
         let lacks = |on: &WaitingOn| matches!(on, WaitingOn::Hosts { .. });
         let waiting = report.workloads.iter().filter(|(_, w)| w.waiting.iter().any(lacks));
         self.index.waiting = waiting.map(|(id, _)| id.clone()).collect();
+        self.index.planned = report.fleet_version;
     }
 
     /// The workloads that have a trigger of this listener, host and path.
@@ -425,13 +645,6 @@ impl World {
 
 fn route_key(trigger: &HttpTrigger) -> RouteKey {
     (trigger.capability.clone(), trigger.host.clone(), trigger.path.clone())
-}
-
-fn on_hosts(place: &PlaceRecord) -> impl Iterator<Item = (&HostId, u64, u32)> {
-    place
-        .sets
-        .iter()
-        .flat_map(|set| set.hosts.iter().map(|(host, count)| (host, set.reserve_bytes, *count)))
 }
 
 fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, Arc<V>>, key: &K, value: Option<Arc<V>>) {

@@ -76,12 +76,23 @@ enum Concerned {
 }
 
 impl Concerned {
-    fn by(objects: &[AppliedObject], _: &PlanReport) -> Self {
+    fn by(objects: &[AppliedObject], report: &PlanReport) -> Self {
         if objects.iter().any(|object| object.kind == "Platform") {
             return Self::All;
         }
         let named = objects.iter().filter(|object| object.kind == "Workload");
-        Self::Only(named.map(|object| object.name.clone()).collect())
+        let named: BTreeSet<String> = named.map(|object| object.name.clone()).collect();
+        let made_room = report.workloads.iter().filter(|(_, workload)| {
+            let mut changes = workload.changes.iter();
+            changes.any(|change| {
+                change
+                    .preempted_by
+                    .as_ref()
+                    .is_some_and(|by| named.contains(&by.to_string()))
+            })
+        });
+        let made_room: Vec<String> = made_room.map(|(id, _)| id.to_string()).collect();
+        Self::Only(named.into_iter().chain(made_room).collect())
     }
 
     fn concerns(&self, id: &WorkloadId) -> bool {

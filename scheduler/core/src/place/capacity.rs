@@ -1,48 +1,193 @@
-//! What is free on a host: memory and replica slots, over all generations that are placed there.
+//! What is free on a host: memory, replica slots, processor time and countable things, over all generations that are
+//! placed there.
 
 use super::fleet::HostView;
+use heddle_protocol::host_report::Capacity;
+use heddle_protocol::record::{Intent, PlaceSet, Taken};
 use heddle_protocol::report::Rejection;
+use std::collections::BTreeMap;
 
-/// Whether one more replica has room.
-pub fn has_room(host: &HostView<'_>, reserve_bytes: u64) -> bool {
-    free_bytes(host) >= reserve_bytes && free_slots(host) > 0
+/// What one replica takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take<'a> {
+    /// Memory, in bytes.
+    pub(crate) bytes: u64,
+    /// What else.
+    pub(crate) taken: &'a Taken,
+}
+
+impl<'a> From<&'a Intent> for Take<'a> {
+    fn from(intent: &'a Intent) -> Self {
+        Self {
+            bytes: intent.reserve_bytes,
+            taken: &intent.rules.takes,
+        }
+    }
+}
+
+impl<'a> From<&'a PlaceSet> for Take<'a> {
+    fn from(set: &'a PlaceSet) -> Self {
+        Self {
+            bytes: set.reserve_bytes,
+            taken: &set.takes,
+        }
+    }
+}
+
+/// What the replicas on a host take together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Memory, in bytes.
+    pub bytes: u64,
+    /// Replicas.
+    pub replicas: u32,
+    /// Processor time, in thousandths of a core.
+    pub cpu_millis: u64,
+    /// Countable things, by name; those of which nothing is taken are not there.
+    pub resources: BTreeMap<String, u64>,
+}
+
+impl Used {
+    /// Counts replicas in.
+    pub(crate) fn add(&mut self, take: Take<'_>, count: u32) {
+        let times = u64::from(count);
+        self.bytes = self.bytes.saturating_add(take.bytes.saturating_mul(times));
+        self.replicas = self.replicas.saturating_add(count);
+        self.cpu_millis += u64::from(take.taken.cpu_millis) * times;
+        for (name, needed) in &take.taken.resources {
+            *self.resources.entry(name.clone()).or_default() += u64::from(*needed) * times;
+        }
+    }
+
+    /// Counts replicas out.
+    pub(crate) fn remove(&mut self, take: Take<'_>, count: u32) {
+        let times = u64::from(count);
+        self.bytes = self.bytes.saturating_sub(take.bytes.saturating_mul(times));
+        self.replicas = self.replicas.saturating_sub(count);
+        self.cpu_millis = self.cpu_millis.saturating_sub(u64::from(take.taken.cpu_millis) * times);
+        for (name, needed) in &take.taken.resources {
+            if let Some(used) = self.resources.get_mut(name) {
+                *used = used.saturating_sub(u64::from(*needed) * times);
+                if *used == 0 {
+                    self.resources.remove(name);
+                }
+            }
+        }
+    }
+
+    /// How many more replicas have room.
+    pub(crate) fn room(&self, capacity: &Capacity, take: Take<'_>) -> u32 {
+        let mut room = u64::from(capacity.replica_slots.saturating_sub(self.replicas));
+        let free_bytes = capacity.memory_bytes.saturating_sub(self.bytes);
+        room = room.min(free_bytes.checked_div(take.bytes).unwrap_or(u64::MAX));
+        if let (Some(all), needed @ 1..) = (capacity.cpu_millis, u64::from(take.taken.cpu_millis)) {
+            room = room.min(u64::from(all).saturating_sub(self.cpu_millis) / needed);
+        }
+        for (name, needed) in take.taken.resources.iter().filter(|(_, needed)| **needed > 0) {
+            room = room.min(self.free_of(capacity, name) / u64::from(*needed));
+        }
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
+    fn free_of(&self, capacity: &Capacity, name: &str) -> u64 {
+        let all = capacity.resources.get(name).copied().unwrap_or(0);
+        let used = self.resources.get(name).copied().unwrap_or(0);
+        u64::from(all).saturating_sub(used)
+    }
+
+    /// How full a host is, in millionths of the scarcest of memory, slots and processor time.
+    pub(crate) fn fullness_ppm(&self, capacity: &Capacity) -> u32 {
+        fullness_ppm(capacity, self.bytes, u64::from(self.replicas), self.cpu_millis)
+    }
+
+    /// How full it would be with some more replicas.
+    pub(crate) fn fullness_with_ppm(&self, capacity: &Capacity, take: Take<'_>, more: u32) -> u32 {
+        let times = u64::from(more);
+        let bytes = self.bytes.saturating_add(take.bytes.saturating_mul(times));
+        let cpu_millis = self.cpu_millis + u64::from(take.taken.cpu_millis) * times;
+        fullness_ppm(capacity, bytes, u64::from(self.replicas) + times, cpu_millis)
+    }
+}
+
+fn fullness_ppm(capacity: &Capacity, bytes: u64, replicas: u64, cpu_millis: u64) -> u32 {
+    let memory = share(bytes, capacity.memory_bytes);
+    let slots = share(replicas, u64::from(capacity.replica_slots));
+    let cpu = capacity.cpu_millis.map_or(0, |all| share(cpu_millis, u64::from(all)));
+    memory.max(slots).max(cpu)
+}
+
+/// The fullness above which no host of a class has room for one more: what is fuller need not be looked at.
+pub(crate) fn fullness_with_room_max(most: (u64, u32, Option<u32>), take: Take<'_>) -> u32 {
+    let (bytes, slots, cpu) = most;
+    let left = |needed: u64, all: u64| match all {
+        0 => 0,
+        all => share(all.saturating_sub(needed), all),
+    };
+    let memory = left(take.bytes, bytes);
+    let slots = left(1, u64::from(slots));
+    let cpu = cpu.map_or(1_000_000, |all| left(u64::from(take.taken.cpu_millis), u64::from(all)));
+    memory.max(slots).max(cpu)
+}
+
+fn share(used: u64, all: u64) -> u32 {
+    if all == 0 {
+        return 1_000_000;
+    }
+    let ppm = match used.checked_mul(1_000_000) {
+        Some(scaled) => scaled / all,
+        None => u64::try_from(u128::from(used) * 1_000_000 / u128::from(all)).unwrap_or(u64::MAX),
+    };
+    u32::try_from(ppm).unwrap_or(u32::MAX)
 }
 
 /// Memory that is free, in bytes.
 pub fn free_bytes(host: &HostView<'_>) -> u64 {
-    host.capacity.memory_bytes.saturating_sub(host.used_bytes)
+    host.capacity.memory_bytes.saturating_sub(host.used.bytes)
 }
 
 /// Replica slots that are free.
 pub fn free_slots(host: &HostView<'_>) -> u32 {
-    host.capacity.replica_slots.saturating_sub(host.used_replicas)
+    host.capacity.replica_slots.saturating_sub(host.used.replicas)
 }
 
 /// Why one more replica has no room.
-pub fn refusals(host: &HostView<'_>, reserve_bytes: u64) -> Vec<Rejection> {
-    let mut all = Vec::new();
-    let free = free_bytes(host);
-    if free < reserve_bytes {
-        all.push(Rejection::Memory {
-            needed_bytes: reserve_bytes,
-            free_bytes: free,
-        });
-    }
-    if free_slots(host) == 0 {
-        all.push(Rejection::Slots {
-            slots: host.capacity.replica_slots,
-        });
-    }
-    all
+pub fn refusals(host: &HostView<'_>, intent: &Intent) -> Vec<Rejection> {
+    refusals_of(&host.used, &host.capacity, Take::from(intent))
 }
 
-/// How full a host is, in millionths of its scarcer resource.
-pub fn fullness_ppm(host: &HostView<'_>) -> u64 {
-    let share = |used: u64, all: u64| match all {
-        0 => 1_000_000,
-        all => u64::try_from(u128::from(used) * 1_000_000 / u128::from(all)).unwrap_or(u64::MAX),
-    };
-    let memory = share(host.used_bytes, host.capacity.memory_bytes);
-    let slots = share(u64::from(host.used_replicas), u64::from(host.capacity.replica_slots));
-    memory.max(slots)
+/// The same, for a host that nothing else is known of.
+pub(crate) fn refusals_of(used: &Used, capacity: &Capacity, take: Take<'_>) -> Vec<Rejection> {
+    let mut all = Vec::new();
+    let free_bytes = capacity.memory_bytes.saturating_sub(used.bytes);
+    if free_bytes < take.bytes {
+        all.push(Rejection::Memory {
+            needed_bytes: take.bytes,
+            free_bytes,
+        });
+    }
+    if capacity.replica_slots <= used.replicas {
+        all.push(Rejection::Slots {
+            slots: capacity.replica_slots,
+        });
+    }
+    if let Some(cpu) = capacity.cpu_millis {
+        let free = u64::from(cpu).saturating_sub(used.cpu_millis);
+        if free < u64::from(take.taken.cpu_millis) {
+            all.push(Rejection::Cpu {
+                needed_millis: take.taken.cpu_millis,
+                free_millis: u32::try_from(free).unwrap_or(u32::MAX),
+            });
+        }
+    }
+    for (name, needed) in &take.taken.resources {
+        let free = used.free_of(capacity, name);
+        if free < u64::from(*needed) {
+            all.push(Rejection::Resource {
+                resource: name.clone(),
+                needed: *needed,
+                free: u32::try_from(free).unwrap_or(u32::MAX),
+            });
+        }
+    }
+    all
 }

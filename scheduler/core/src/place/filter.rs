@@ -1,11 +1,12 @@
 //! Which hosts may take a replica. Each refusal is data: the first one decides, all of them are told when asked.
 
 use super::capacity;
+use super::class::{Class, Mood};
 use super::fleet::HostView;
-use crate::liveness::HostLiveness;
+use crate::desired::{HostOffers, Labels};
 use heddle_protocol::host_spec::{Feature, Template};
-use heddle_protocol::id::{CapabilityName, HostId, WorkloadId};
-use heddle_protocol::record::{EmbeddedNeed, HostAdmin, Intent, Requirement, Spread};
+use heddle_protocol::id::{HostId, WorkloadId};
+use heddle_protocol::record::{EmbeddedNeed, HostAdmin, Intent, Spread, Taint, TaintEffect};
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,47 +22,128 @@ pub struct Need<'a> {
     pub template: Option<&'a Template>,
 }
 
-/// What of a need decides whether a host fits, whatever is free there. Equal shapes fit the same hosts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Shape<'a> {
-    require: &'a [Requirement],
-    weights: Vec<(&'a str, &'a BTreeMap<String, u32>)>,
-    capabilities: &'a BTreeSet<CapabilityName>,
-    features: (&'a BTreeSet<Feature>, Option<&'a BTreeSet<Feature>>),
-    memory_bytes: u64,
+/// All of a host that decides whether a workload fits, but for what is free there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traits<'a> {
+    /// The host; none if a whole class is looked at.
+    pub(crate) host: Option<&'a HostId>,
+    /// Its labels; none if it did not say hello yet.
+    pub(crate) labels: Option<&'a Labels>,
+    /// What its agent can do.
+    pub(crate) features: Option<&'a BTreeSet<Feature>>,
+    /// What it is lent.
+    pub(crate) offers: &'a HostOffers,
+    /// The most memory that one instance may have.
+    pub(crate) instance_memory_bytes_max: Option<u64>,
+    /// What keeps replicas away.
+    pub(crate) taints: &'a BTreeMap<String, Taint>,
+    /// What an operator said.
+    pub(crate) admin: HostAdmin,
+    /// Whether its agent was told to stop.
+    pub(crate) leaving: bool,
+    /// Whether it lives.
+    pub(crate) mood: Mood,
+}
+
+impl<'a> From<&'a Class> for Traits<'a> {
+    fn from(class: &'a Class) -> Self {
+        let key = &class.key;
+        Self {
+            host: None,
+            labels: key.labels.as_ref(),
+            features: key.features.as_ref(),
+            offers: &class.offers,
+            instance_memory_bytes_max: key.instance_memory_bytes_max,
+            taints: &key.taints,
+            admin: key.admin(),
+            leaving: key.leaving,
+            mood: key.mood,
+        }
+    }
+}
+
+impl<'a> From<&'a HostView<'_>> for Traits<'a> {
+    fn from(host: &'a HostView<'_>) -> Self {
+        Self {
+            host: Some(host.id),
+            labels: host.labels,
+            features: host.features,
+            offers: &host.offers,
+            instance_memory_bytes_max: host.capacity.instance_memory_bytes_max,
+            taints: host.taints,
+            admin: host.admin,
+            leaving: host.leaving,
+            mood: Mood::from(&host.liveness),
+        }
+    }
 }
 
 impl<'a> Need<'a> {
-    /// What decides whether a host fits.
-    pub(crate) fn shape(&self) -> Shape<'a> {
-        Shape {
-            require: &self.intent.require,
-            weights: weighted(self.intent).map(|s| (s.by.as_str(), &s.weights)).collect(),
-            capabilities: &self.intent.capabilities,
-            features: (&self.intent.features, self.template.map(|t| &t.requires)),
-            memory_bytes: self.template.map_or(0, |t| t.limits.memory_bytes),
-        }
-    }
-
-    /// Why a host takes nothing new at all, if so.
-    pub(crate) fn refusal_by_state(&self, host: &HostView<'_>) -> Option<Rejection> {
-        state_refusals(host).into_iter().next()
-    }
-
     /// Whether a host could run this workload, whatever is free there and whether or not it takes new work.
     pub(crate) fn fits(&self, host: &HostView<'_>) -> bool {
-        self.fit_refusals(host, true).is_empty()
+        self.fits_traits(&Traits::from(host))
     }
 
-    /// Every reason why a host would not take one more replica, the one that decides first.
+    /// The same, for a class.
+    pub(crate) fn fits_traits(&self, traits: &Traits<'_>) -> bool {
+        let evicted = self
+            .taints_of(traits)
+            .any(|(_, taint)| taint.effect == TaintEffect::Evict);
+        !evicted && self.fit_refusals(traits, true).is_empty()
+    }
+
+    /// Whether a host that fits takes new replicas, as far as it is not a matter of what is free.
+    pub(crate) fn takes_new(&self, host: &HostView<'_>) -> bool {
+        host.labels.is_some() && self.takes_traits(&Traits::from(host))
+    }
+
+    /// Whether hosts that fit take new replicas, as far as it is not a matter of what is free.
+    pub(crate) fn takes_traits(&self, traits: &Traits<'_>) -> bool {
+        state_refusals(traits).is_empty() && self.taints_of(traits).next().is_none()
+    }
+
+    /// Whether a class is open to a daemon that fits it, whether or not its hosts are heard.
+    pub(crate) fn takes_daemon(&self, class: &Class) -> bool {
+        let open = class.key.admin() == HostAdmin::Open && class.offers.conflict.is_none();
+        open && self.taints_of(&Traits::from(class)).next().is_none()
+    }
+
+    /// Whether it puts up with all taints of a host.
+    pub(crate) fn tolerates(&self, host: &HostView<'_>) -> bool {
+        self.taints_of(&Traits::from(host)).next().is_none()
+    }
+
+    /// Every reason why a host would not take one more replica by itself, the one that decides first. What depends on
+    /// where other replicas are is told by [`super::Bounds`].
     pub fn refusals(&self, host: &HostView<'_>) -> Vec<Rejection> {
-        let mut all = state_refusals(host);
-        all.extend(self.fit_refusals(host, false));
+        let mut all = self.lasting_refusals(&Traits::from(host));
         // Of a host that was never heard nothing else is known.
         if host.labels.is_some() {
-            all.extend(capacity::refusals(host, self.intent.reserve_bytes));
+            all.extend(capacity::refusals(host, self.intent));
         }
         all
+    }
+
+    /// Every reason but for what is free.
+    pub(crate) fn lasting_refusals(&self, traits: &Traits<'_>) -> Vec<Rejection> {
+        let mut all = state_refusals(traits);
+        all.extend(self.taints_of(traits).map(|(name, taint)| Rejection::Taint {
+            taint: match taint.value.as_str() {
+                "" => name.clone(),
+                value => format!("{name}={value}"),
+            },
+        }));
+        all.extend(self.fit_refusals(traits, false));
+        all
+    }
+
+    /// The taints that it does not put up with.
+    fn taints_of<'t>(&'t self, traits: &Traits<'t>) -> impl Iterator<Item = (&'t String, &'t Taint)> {
+        let tolerated = |(name, taint): &(&String, &Taint)| {
+            let mut tolerations = self.intent.rules.tolerate.iter();
+            tolerations.any(|t| t.taint == **name && t.value.as_ref().is_none_or(|value| *value == taint.value))
+        };
+        traits.taints.iter().filter(move |taint| !tolerated(taint))
     }
 
     /// The embedded workload that asks for something that the workload itself does not.
@@ -70,11 +152,11 @@ impl<'a> Need<'a> {
         embedded.find(|(_, need)| asks(need)).map(|(id, _)| id.clone())
     }
 
-    fn fit_refusals(&self, host: &HostView<'_>, first_only: bool) -> Vec<Rejection> {
+    fn fit_refusals(&self, host: &Traits<'_>, first_only: bool) -> Vec<Rejection> {
         let Some(labels) = host.labels else { return Vec::new() };
         let mut all = Vec::new();
         let value_of = |label: &str| match label {
-            HOST_LABEL => Some(host.id.as_str()),
+            HOST_LABEL => host.host.map(HostId::as_str),
             label => labels.get(label).map(String::as_str),
         };
         for requirement in &self.intent.require {
@@ -92,6 +174,10 @@ impl<'a> Need<'a> {
             }
         }
         for spread in weighted(self.intent) {
+            // Whether a class fits says nothing yet of each of its hosts.
+            if spread.by == HOST_LABEL && host.host.is_none() {
+                continue;
+            }
             let value = value_of(&spread.by);
             if value.is_none_or(|v| spread.weights.get(v).copied().unwrap_or(0) == 0) {
                 let shares: Vec<&str> = spread
@@ -130,11 +216,7 @@ impl<'a> Need<'a> {
         }
         let Some(template) = self.template else { return all };
         let wanted_bytes = template.limits.memory_bytes;
-        if let Some(max_bytes) = host
-            .capacity
-            .instance_memory_bytes_max
-            .filter(|max| *max < wanted_bytes)
-        {
+        if let Some(max_bytes) = host.instance_memory_bytes_max.filter(|max| *max < wanted_bytes) {
             all.push(Rejection::InstanceMemory {
                 wanted_bytes,
                 max_bytes,
@@ -149,12 +231,12 @@ fn weighted(intent: &Intent) -> impl Iterator<Item = &Spread> {
 }
 
 /// Why a host takes nothing new, whatever it is.
-fn state_refusals(host: &HostView<'_>) -> Vec<Rejection> {
+fn state_refusals(host: &Traits<'_>) -> Vec<Rejection> {
     let mut all = Vec::new();
-    match host.liveness {
-        HostLiveness::Alive => {}
-        HostLiveness::NotSeen => all.push(Rejection::NotSeen),
-        HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. } => all.push(Rejection::Lost),
+    match host.mood {
+        Mood::Alive => {}
+        Mood::NotSeen => all.push(Rejection::NotSeen),
+        Mood::Lost | Mood::CutOff => all.push(Rejection::Lost),
     }
     match host.admin {
         HostAdmin::Open => {}
@@ -175,13 +257,19 @@ fn state_refusals(host: &HostView<'_>) -> Vec<Rejection> {
 /// Counts hosts by the reason that decides, the commonest first. Of refusals that differ only in numbers the one that
 /// is nearest to fitting stands for all.
 pub fn count_refusals(refusals: impl Iterator<Item = (HostId, Rejection)>) -> Vec<RejectionCount> {
+    count_grouped(refusals.map(|(host, rejection)| (host, rejection, 1)))
+}
+
+/// The same, for hosts of which several share a refusal and one stands for them.
+pub(crate) fn count_grouped(refusals: impl Iterator<Item = (HostId, Rejection, u32)>) -> Vec<RejectionCount> {
     let mut groups: BTreeMap<Rejection, RejectionCount> = BTreeMap::new();
-    for (host, rejection) in refusals {
+    for (host, rejection, hosts) in refusals {
         let group = without_numbers(&rejection);
         match groups.get_mut(&group) {
             Some(count) => {
-                count.hosts += 1;
-                if nearer(&rejection, &count.rejection) {
+                count.hosts += hosts;
+                let first = rejection == count.rejection && host < count.example;
+                if nearer(&rejection, &count.rejection) || first {
                     (count.rejection, count.example) = (rejection, host);
                 }
             }
@@ -190,7 +278,7 @@ pub fn count_refusals(refusals: impl Iterator<Item = (HostId, Rejection)>) -> Ve
                     group,
                     RejectionCount {
                         rejection,
-                        hosts: 1,
+                        hosts,
                         example: host,
                     },
                 );
@@ -213,6 +301,15 @@ fn without_numbers(rejection: &Rejection) -> Rejection {
             max_bytes: 0,
         },
         Rejection::Slots { .. } => Rejection::Slots { slots: 0 },
+        Rejection::Cpu { needed_millis, .. } => Rejection::Cpu {
+            needed_millis: *needed_millis,
+            free_millis: 0,
+        },
+        Rejection::Resource { resource, needed, .. } => Rejection::Resource {
+            resource: resource.clone(),
+            needed: *needed,
+            free: 0,
+        },
         other => other.clone(),
     }
 }
@@ -222,6 +319,8 @@ fn nearer(a: &Rejection, b: &Rejection) -> bool {
         (Rejection::Memory { free_bytes: a, .. }, Rejection::Memory { free_bytes: b, .. }) => a > b,
         (Rejection::InstanceMemory { max_bytes: a, .. }, Rejection::InstanceMemory { max_bytes: b, .. }) => a > b,
         (Rejection::Slots { slots: a }, Rejection::Slots { slots: b }) => a > b,
+        (Rejection::Cpu { free_millis: a, .. }, Rejection::Cpu { free_millis: b, .. }) => a > b,
+        (Rejection::Resource { free: a, .. }, Rejection::Resource { free: b, .. }) => a > b,
         _ => false,
     }
 }

@@ -1,17 +1,16 @@
-//! The hosts as a plan sees them: verdict, labels, offers, and what is free, which shrinks as the plan goes on.
+//! The hosts as people see them: verdict, labels, offers, and what is free. Planning itself uses [`super::room`].
 
-use super::filter::{Need, Shape};
-use crate::desired::{HostOffers, Labels, offers_of};
-use crate::liveness::{HostLiveness, is_settling, judge, partitions};
+use super::capacity::Used;
+use crate::desired::{HostOffers, Labels};
+use crate::liveness::{HostLiveness, judge, partitions};
 use crate::observed::ObservedHost;
 use crate::world::World;
 use heddle_protocol::host_report::Capacity;
 use heddle_protocol::host_spec::Feature;
 use heddle_protocol::id::HostId;
-use heddle_protocol::record::HostAdmin;
+use heddle_protocol::record::{HostAdmin, Taint};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// One host as a plan sees it.
@@ -21,6 +20,8 @@ pub struct HostView<'a> {
     pub id: &'a HostId,
     /// Whether it takes work, as an operator said.
     pub admin: HostAdmin,
+    /// What keeps replicas away, by name.
+    pub taints: &'a BTreeMap<String, Taint>,
     /// Whether it lives.
     pub liveness: HostLiveness,
     /// Whether its agent was told to stop.
@@ -34,11 +35,9 @@ pub struct HostView<'a> {
     /// What its agent can do.
     pub features: Option<&'a BTreeSet<Feature>>,
     /// What it is lent.
-    pub offers: Rc<HostOffers>,
-    /// Memory that placements take there, in bytes, this plan's included.
-    pub used_bytes: u64,
-    /// Replicas placed there, this plan's included.
-    pub used_replicas: u32,
+    pub offers: Arc<HostOffers>,
+    /// What placements take there.
+    pub used: Used,
 }
 
 impl HostView<'_> {
@@ -56,54 +55,53 @@ impl HostView<'_> {
             HostLiveness::Lost { .. } => false,
         }
     }
+
+    /// The value of a label, where `host` is the host itself.
+    pub fn value(&self, label: &str) -> Option<&str> {
+        match label {
+            super::filter::HOST_LABEL => Some(self.id.as_str()),
+            label => self.labels.and_then(|labels| labels.get(label)).map(String::as_str),
+        }
+    }
 }
 
 /// All admitted hosts, ordered by id.
 #[derive(Clone)]
 pub struct Fleet<'a> {
     hosts: Vec<HostView<'a>>,
-    settling: bool,
     partitions: BTreeMap<String, BTreeSet<HostId>>,
-    fits: BTreeMap<Shape<'a>, Rc<Vec<usize>>>,
 }
 
 impl<'a> Fleet<'a> {
     /// The hosts of a world at a time.
     pub fn new(world: &'a World, now: Mono) -> Self {
-        let mut verdicts = judge(world, now);
-        let partitions = partitions(&verdicts);
-        let mut offers_by_labels: BTreeMap<&Labels, Rc<HostOffers>> = BTreeMap::new();
-        let unknown = Rc::new(HostOffers::default());
+        let verdicts = judge(world, now);
+        let index = world.fleet();
         let hosts = world.hosts.iter().map(|(id, record)| {
             let observed = world.observed.get(id).map(Arc::as_ref);
             let hello = observed.and_then(|o| o.hello.as_deref());
-            let offers = match hello {
-                Some(hello) => offers_by_labels
-                    .entry(&hello.labels)
-                    .or_insert_with(|| Rc::new(offers_of(&hello.labels, &world.platforms)))
-                    .clone(),
-                None => unknown.clone(),
-            };
-            let (used_bytes, used_replicas) = world.usage(id);
+            let number = index.number(id);
+            let class = number.and_then(|number| index.class_of(number));
             HostView {
                 id,
                 admin: record.admin,
-                liveness: verdicts.remove(id).unwrap_or(HostLiveness::NotSeen),
+                taints: &record.taints,
+                liveness: verdicts.of(id),
                 leaving: observed.is_some_and(|o| o.leaving),
                 observed,
                 labels: hello.map(|h| &h.labels),
                 capacity: hello.map(|h| h.capacity.clone()).unwrap_or_default(),
                 features: hello.map(|h| &h.features),
-                offers,
-                used_bytes,
-                used_replicas,
+                offers: class.map(|class| class.offers.clone()).unwrap_or_default(),
+                used: number
+                    .and_then(|number| index.seat(number))
+                    .map(|seat| seat.used.clone())
+                    .unwrap_or_default(),
             }
         });
         Self {
             hosts: hosts.collect(),
-            settling: is_settling(world, now),
-            partitions,
-            fits: BTreeMap::new(),
+            partitions: partitions(&verdicts),
         }
     }
 
@@ -112,70 +110,14 @@ impl<'a> Fleet<'a> {
         &self.hosts
     }
 
-    /// A host by its place in [`Fleet::hosts`].
-    pub(crate) fn host(&self, index: usize) -> Option<&HostView<'a>> {
-        self.hosts.get(index)
-    }
-
-    /// A host's place in [`Fleet::hosts`].
-    pub(crate) fn find(&self, host: &HostId) -> Option<usize> {
-        self.hosts.binary_search_by(|view| view.id.cmp(host)).ok()
-    }
-
     /// A host by id; none if it is not admitted.
     pub fn get(&self, host: &HostId) -> Option<&HostView<'a>> {
-        self.find(host).and_then(|index| self.hosts.get(index))
+        let index = self.hosts.binary_search_by(|view| view.id.cmp(host)).ok()?;
+        self.hosts.get(index)
     }
 
     /// The hosts of each cut-off zone.
     pub fn partitions(&self) -> &BTreeMap<String, BTreeSet<HostId>> {
         &self.partitions
-    }
-
-    /// Counts replicas that this plan puts on a host.
-    pub(crate) fn add(&mut self, index: usize, reserve_bytes: u64, count: u32) {
-        if let Some(host) = self.hosts.get_mut(index) {
-            host.used_bytes = host
-                .used_bytes
-                .saturating_add(reserve_bytes.saturating_mul(u64::from(count)));
-            host.used_replicas = host.used_replicas.saturating_add(count);
-        }
-    }
-
-    /// Counts replicas that this plan takes from a host.
-    pub(crate) fn remove(&mut self, host: &HostId, reserve_bytes: u64, count: u32) {
-        if let Some(host) = self.find(host).and_then(|index| self.hosts.get_mut(index)) {
-            host.used_bytes = host
-                .used_bytes
-                .saturating_sub(reserve_bytes.saturating_mul(u64::from(count)));
-            host.used_replicas = host.used_replicas.saturating_sub(count);
-        }
-    }
-
-    /// Whether a host that may take such replicas is still expected to be heard. What is placed meanwhile would be
-    /// crowded onto the first hosts that were, and would stay there.
-    pub(crate) fn awaits_taker(&self, need: &Need<'a>) -> bool {
-        let awaited = |host: &HostView<'a>| {
-            host.liveness == HostLiveness::NotSeen && host.admin == HostAdmin::Open && !host.leaving && need.fits(host)
-        };
-        self.settling && self.hosts.iter().any(awaited)
-    }
-
-    /// The hosts that take new replicas of this shape as long as something is free there. Workloads that ask for the
-    /// same share one answer.
-    pub(crate) fn takers(&mut self, need: &Need<'a>) -> Rc<Vec<usize>> {
-        let hosts = &self.hosts;
-        let fits = self.fits.entry(need.shape()).or_insert_with(|| {
-            let takes = |host: &HostView<'a>| need.refusal_by_state(host).is_none() && need.fits(host);
-            Rc::new(
-                hosts
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, host)| takes(host))
-                    .map(|(index, _)| index)
-                    .collect(),
-            )
-        });
-        fits.clone()
     }
 }

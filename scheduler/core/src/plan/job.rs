@@ -5,9 +5,9 @@
 //! again elsewhere; a new generation begins anew.
 
 use super::{Draft, Outgoing};
-use crate::place::{Fleet, HostView};
+use crate::place::index::HostNo;
+use crate::place::room::Room;
 use heddle_protocol::host_report::{UnitPhase, UnitStatus};
-use heddle_protocol::id::HostId;
 use heddle_protocol::record::{Intent, JobProgress, PlaceRecord, Replicas};
 
 /// How far a job is, as its placement says.
@@ -42,23 +42,23 @@ fn outstanding(completions: u32, progress: &JobProgress, placed: u32) -> u32 {
 }
 
 /// Takes the runs that have ended into the job's progress, and their replicas from their hosts.
-pub(super) fn settle(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
+pub(super) fn settle(draft: &mut Draft<'_>, room: &mut Room<'_>) {
     let intent = &draft.record.intent;
     let Some(job) = intent.job else { return };
     let mut progress = progress(intent, draft.place);
-    let ended = |fleet: &Fleet<'_>, host: &HostId| {
-        let observed = fleet.get(host)?.observed?;
-        let status = observed.unit(draft.id, intent.unit_generation)?;
+    let (id, take) = (draft.id, draft.take());
+    let ended = |room: &Room<'_>, host: HostNo| {
+        let status = room.observed(host)?.unit(id, intent.unit_generation)?;
         (status.phase == UnitPhase::Ended).then(|| status.clone())
     };
     let kept = std::mem::take(&mut draft.kept);
-    for (host, replicas) in kept {
-        match ended(fleet, &host) {
+    for (rank, replicas) in kept {
+        match ended(room, replicas.host) {
             Some(status) => {
                 count(&mut progress, &status, replicas.count);
-                fleet.remove(&host, intent.reserve_bytes, replicas.count);
+                room.remove(replicas.host, take, replicas.count);
             }
-            None => drop(draft.kept.insert(host, replicas)),
+            None => drop(draft.kept.insert(rank, replicas)),
         }
     }
     let before = draft.place.map_or(&[][..], |place| &place.sets);
@@ -67,21 +67,21 @@ pub(super) fn settle(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
         let set = before.get(replicas.set);
         // What an earlier generation began is of no use to this one.
         let is_newest = set.is_some_and(|set| set.generation == intent.unit_generation);
-        match is_newest.then(|| ended(fleet, &replicas.host)) {
+        match is_newest.then(|| ended(room, replicas.host)) {
             Some(None) => draft.outgoing.push(replicas),
             Some(Some(status)) => {
                 count(&mut progress, &status, replicas.count);
-                let_go(fleet, &replicas);
+                let_go(draft, room, &replicas);
             }
-            None => let_go(fleet, &replicas),
+            None => let_go(draft, room, &replicas),
         }
     }
     draft.wanted = outstanding(job.completions, &progress, draft.placed());
     draft.job = Some(progress);
 }
 
-fn let_go(fleet: &mut Fleet<'_>, replicas: &Outgoing) {
-    fleet.remove(&replicas.host, replicas.reserve_bytes, replicas.count);
+fn let_go(draft: &Draft<'_>, room: &mut Room<'_>, replicas: &Outgoing) {
+    room.remove(replicas.host, draft.take_of(replicas.set), replicas.count);
 }
 
 /// Counts what a host says of its runs, as far as they were placed there.
@@ -95,12 +95,12 @@ fn count(progress: &mut JobProgress, status: &UnitStatus, placed: u32) {
     }
 }
 
-/// Whether a host has runs of this generation, or still holds those that ended: it would not begin others.
-pub(super) fn is_busy(draft: &Draft<'_>, host: &HostView<'_>) -> bool {
-    let holds = host
-        .observed
+/// Whether a host still holds runs of this generation, going on or ended: it would not begin others.
+pub(super) fn is_busy(draft: &Draft<'_>, room: &Room<'_>, host: HostNo) -> bool {
+    let held = room
+        .observed(host)
         .and_then(|o| o.unit(draft.id, draft.record.intent.unit_generation));
-    holds.is_some() || draft.kept.contains_key(host.id)
+    held.is_some()
 }
 
 #[cfg(test)]

@@ -3,88 +3,126 @@
 //! A replica stays if it is of the newest generation, on a host that may hold it, and not one too many. A host that is
 //! not heard just now is taken to hold its replicas. Replicas on a host that was forgotten are gone.
 
-use super::{Draft, Kept, Outgoing, OutgoingState, job};
+use super::{Draft, Kept, Outgoing, job};
 use crate::liveness::HostLiveness;
-use crate::place::score::{self, Candidate};
-use crate::place::spread::SpreadTree;
+use crate::place::class::{Class, Mood};
+use crate::place::filter::HOST_LABEL;
+use crate::place::index::HostNo;
+use crate::place::room::{Room, Standing};
+use crate::place::shape::{Tree, levels};
+use crate::place::tally::Tally;
 use crate::place::{Fleet, HostView, Need};
 use heddle_protocol::id::HostId;
 use heddle_protocol::record::{HostAdmin, Replicas};
-use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// Sorts a workload's replicas into those that stay and those that go.
-pub(super) fn keep<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) {
-    let current = draft.record.intent.unit_generation;
-    let daemon = draft.record.intent.replicas == Replicas::Daemon;
+pub(super) fn keep<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) {
+    let intent = &draft.record.intent;
+    let daemon = intent.replicas == Replicas::Daemon;
+    let reported = room.world.is_reported(draft.id);
     for (index, set) in draft.place.iter().flat_map(|p| &p.sets).enumerate() {
         for (host, count) in &set.hosts {
-            let Some(view) = fleet.get(host) else {
+            let Some(number) = room.find(host) else {
                 // Forgotten: an operator said that it does not come back.
                 continue;
             };
-            let is_current = set.generation == current;
-            let fits = draft.need.fits(view);
-            let state = match view.liveness {
-                HostLiveness::Lost { .. } => OutgoingState::Lost,
-                _ if view.is_unheard() => OutgoingState::Unheard,
-                _ => OutgoingState::Heard,
-            };
-            let heard = state == OutgoingState::Heard;
-            let known_ready = view.observed.map_or(0, |o| o.ready(draft.id, set.generation, *count));
-            let ready = if heard { known_ready } else { 0 };
+            let is_current = set.generation == intent.unit_generation;
+            let fits = room.fits(&draft.layout, number);
+            let emptied = room.is_emptied(number);
+            let standing = room.standing(number);
+            let heard = standing == Standing::Heard;
+            let observed = room.observed(number).filter(|_| heard && reported);
+            let ready = observed.map_or(0, |o| o.ready(draft.id, set.generation, *count));
             // A daemon has no replacement elsewhere: it leaves hosts that are emptied or that it no longer fits, and
             // waits on lost ones.
             let stays = match (daemon, is_current) {
-                (true, _) if view.is_emptied() || !fits => {
-                    fleet.remove(host, set.reserve_bytes, *count);
+                (true, _) if emptied || !fits => {
+                    room.remove(number, draft.take_of(index), *count);
                     continue;
                 }
                 (true, is_current) => is_current,
-                (false, is_current) => is_current && state != OutgoingState::Lost && !view.is_emptied() && fits,
+                (false, is_current) => is_current && standing != Standing::Lost && !emptied && fits,
             };
-            if stays {
-                draft.kept.insert(
-                    host.clone(),
-                    Kept {
-                        count: *count,
-                        ready,
-                        unheard: !heard,
-                    },
-                );
+            let rank = room.seat(number).map_or(0, |seat| seat.rank);
+            // Of what is there, so many stay; the others wait for their replacement.
+            let most = intent.rules.max_per_host.filter(|_| heard && !daemon);
+            let staying = if stays {
+                (*count).min(most.unwrap_or(u32::MAX))
             } else {
-                let reserve_bytes = set.reserve_bytes;
+                0
+            };
+            let ready_staying = ready.min(staying);
+            if staying > 0 {
+                let kept = Kept {
+                    host: number,
+                    count: staying,
+                    ready: ready_staying,
+                    unheard: !heard,
+                };
+                draft.kept.insert(rank, kept);
+            }
+            if *count > staying {
                 draft.outgoing.push(Outgoing {
-                    host: host.clone(),
+                    host: number,
+                    rank,
                     set: index,
-                    reserve_bytes,
-                    count: *count,
-                    ready,
-                    state,
+                    count: count - staying,
+                    ready: ready - ready_staying,
+                    standing,
                 });
             }
         }
     }
-    match draft.record.intent.replicas {
+    match intent.replicas {
         Replicas::Count(wanted) => {
             draft.wanted = wanted;
-            job::settle(draft, fleet);
+            job::settle(draft, room);
             let surplus = draft.placed().saturating_sub(draft.wanted);
             if surplus > 0 {
-                drop_surplus(draft, fleet, surplus);
+                drop_surplus(draft, room, surplus);
             }
         }
         Replicas::Daemon => {
-            draft.wanted = daemon_fits(&draft.need, fleet, |host| draft.kept.contains_key(host));
-            drop_second_daemons(draft, fleet);
+            draft.wanted = daemon_wanted(draft, room);
+            drop_second_daemons(draft, room);
         }
     }
+}
+
+/// How many hosts a daemon fits, while it is planned.
+fn daemon_wanted(draft: &Draft<'_>, room: &Room<'_>) -> u32 {
+    let open = |class: &Class| {
+        let key = &class.key;
+        let takes = draft.need.takes_daemon(class);
+        key.mood != Mood::Lost && !key.is_emptied() && takes && key.labels.is_some()
+    };
+    let index = room.index();
+    let mut wanted = 0;
+    for (number, class) in index.classes().filter(|(_, class)| open(class)) {
+        if draft.layout.fit(number).fits {
+            let fit = class
+                .ladder
+                .iter()
+                .filter(|rung| draft.layout.named.is_none() || room.fits(&draft.layout, rung.host));
+            wanted += u32::try_from(fit.count()).unwrap_or(u32::MAX);
+        }
+    }
+    // Where it is it may stay, though the host takes nothing new.
+    let stays = |kept: &&Kept| {
+        let class = room.class_of(kept.host);
+        class.is_some_and(|class| !open(class) && class.key.mood != Mood::Lost) && room.fits(&draft.layout, kept.host)
+    };
+    wanted + u32::try_from(draft.kept.values().filter(stays).count()).unwrap_or(u32::MAX)
 }
 
 /// How many hosts a daemon fits: those that would take it, and those that have it.
 pub(crate) fn daemon_fits<'a>(need: &Need<'a>, fleet: &Fleet<'a>, has: impl Fn(&HostId) -> bool) -> u32 {
     let counts = |host: &&HostView<'a>| {
         let lost = matches!(host.liveness, HostLiveness::Lost { .. });
-        let open = host.admin == HostAdmin::Open && !host.is_emptied() && host.offers.conflict.is_none();
+        let closed = host.is_emptied() || host.offers.conflict.is_some() || !need.tolerates(host);
+        let open = host.admin == HostAdmin::Open && !closed;
         !lost && need.fits(host) && ((open && host.labels.is_some()) || has(host.id))
     };
     u32::try_from(fleet.hosts().iter().filter(counts).count()).unwrap_or(u32::MAX)
@@ -93,78 +131,78 @@ pub(crate) fn daemon_fits<'a>(need: &Need<'a>, fleet: &Fleet<'a>, has: impl Fn(&
 /// Takes away the replicas that are one too many. Those that are not ready go before those of which nothing is known,
 /// and those before ready ones, so that a smaller number never serves worse than it must; among equals the most crowded
 /// place gives first.
-fn drop_surplus<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, surplus: u32) {
+fn drop_surplus<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, surplus: u32) {
     let rules = &draft.record.intent.spread;
-    let mut tree = SpreadTree::new(draft.wanted);
-    let mut candidates: Vec<(Candidate, Kept)> = Vec::new();
-    for (host, kept) in &draft.kept {
-        let Some(index) = fleet.find(host) else { continue };
-        let Some(view) = fleet.host(index) else { continue };
-        let path = tree.add_host(rules, view);
-        candidates.push((
-            Candidate {
-                index,
-                path,
-                count: kept.count,
-                earlier: 0,
-            },
-            *kept,
-        ));
+    let mut tree = Tree::new();
+    let mut candidates: Vec<(u64, Kept, u32)> = Vec::new();
+    for (rank, kept) in &draft.kept {
+        let leaf = leaf_of(room, &mut tree, draft, kept.host);
+        candidates.push((*rank, *kept, leaf));
     }
-    tree.set_targets(rules);
-    for (candidate, _) in &candidates {
-        tree.add(&candidate.path, candidate.count);
+    let mut tally = Tally::new(Arc::new(tree));
+    for (_, kept, leaf) in &candidates {
+        tally.add(*leaf, kept.count);
     }
+    tally.set_targets(if draft.layout.by_host { rules } else { levels(rules) }, draft.wanted);
+    let take = draft.take();
     let unready = |k: &Kept| !k.unheard && k.count > k.ready;
-    let rank = |k: &Kept| match k {
+    let rank_of = |k: &Kept| match k {
         k if unready(k) => 0,
         k if k.unheard => 1,
         _ => 2,
     };
+    let mut ready: u32 = candidates.iter().map(|(_, kept, _)| kept.ready).sum();
     for _ in 0..surplus {
-        let first_to_go = |(a, a_kept): &(Candidate, Kept), (b, b_kept): &(Candidate, Kept)| -> Ordering {
-            rank(b_kept)
-                .cmp(&rank(a_kept))
-                .then_with(|| score::compare(fleet, &tree, a, b))
-        };
         // What may be the only one that serves stays until its host is heard, or enough others are known to be ready.
-        let enough = candidates.iter().map(|(_, kept)| kept.ready).sum::<u32>() >= draft.wanted;
+        let enough = ready >= draft.wanted;
         let may_go = |kept: &Kept| kept.count > 0 && (enough || unready(kept));
-        let occupied = candidates.iter_mut().filter(|(_, kept)| may_go(kept));
-        let Some((candidate, kept)) = occupied.max_by(|a, b| first_to_go(a, b)) else {
-            break;
-        };
-        if !unready(kept) {
-            kept.ready = kept.ready.saturating_sub(1);
+        let fullness = |kept: &Kept| room.seat(kept.host).map_or(0, |seat| seat.fullness);
+        let occupied = candidates.iter_mut().filter(|(_, kept, _)| may_go(kept));
+        let first_to_go = occupied.max_by(|(a_at, a, a_leaf), (b_at, b, b_leaf)| {
+            Reverse(rank_of(a))
+                .cmp(&Reverse(rank_of(b)))
+                .then_with(|| tally.compare_leaves(*a_leaf, *b_leaf))
+                .then_with(|| a.count.cmp(&b.count))
+                .then_with(|| fullness(a).cmp(&fullness(b)))
+                .then_with(|| a_at.cmp(b_at))
+        });
+        let Some((_, kept, leaf)) = first_to_go else { break };
+        if !unready(kept) && kept.ready > 0 {
+            kept.ready -= 1;
+            ready -= 1;
         }
         kept.count -= 1;
-        candidate.count -= 1;
-        tree.remove(&candidate.path, 1);
-        let index = candidate.index;
-        if let Some(host) = fleet.host(index).map(|view| view.id) {
-            fleet.remove(host, draft.record.intent.reserve_bytes, 1);
-        }
+        tally.remove_one(*leaf);
+        room.remove(kept.host, take, 1);
     }
-    for (candidate, kept) in candidates {
-        let Some(host) = fleet.host(candidate.index).map(|view| view.id) else {
-            continue;
-        };
-        match kept.count {
-            0 => drop(draft.kept.remove(host)),
-            _ => drop(draft.kept.insert(host.clone(), kept)),
-        }
-    }
+    draft.kept = candidates
+        .into_iter()
+        .filter(|(_, kept, _)| kept.count > 0)
+        .map(|(rank, kept, _)| (rank, kept))
+        .collect();
+}
+
+/// A host's place in the spread.
+fn leaf_of(room: &Room<'_>, tree: &mut Tree, draft: &Draft<'_>, host: HostNo) -> u32 {
+    let all = &draft.record.intent.spread;
+    let rules = if draft.layout.by_host { all } else { levels(all) };
+    let class = room.class_of(host);
+    let who = room.who(host);
+    tree.path(rules, |label| match label {
+        HOST_LABEL => who.map_or("", |who| who.id.as_str()),
+        label => class.and_then(|class| class.key.label(label)).unwrap_or(""),
+    })
 }
 
 /// A daemon runs once per host.
-fn drop_second_daemons(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) {
-    let reserve_bytes = draft.record.intent.reserve_bytes;
-    for (host, kept) in &mut draft.kept {
+fn drop_second_daemons(draft: &mut Draft<'_>, room: &mut Room<'_>) {
+    let take = draft.take();
+    for kept in draft.kept.values_mut() {
         let surplus = kept.count.saturating_sub(1);
         if surplus > 0 {
             kept.count -= surplus;
             kept.ready = kept.ready.min(kept.count);
-            fleet.remove(host, reserve_bytes, surplus);
+            room.remove(kept.host, take, surplus);
         }
     }
 }

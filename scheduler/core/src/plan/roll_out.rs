@@ -4,15 +4,15 @@
 //! that never fewer serve than min(R, as many as did before). What is left of that number is filled with outgoing ones
 //! that may yet serve, and lost hosts' last: what cannot be replaced is not given up, for silence stops nothing.
 
-use super::{Draft, Outgoing, OutgoingState};
-use crate::place::Fleet;
+use super::{Draft, Outgoing};
+use crate::place::room::{Room, Standing};
 use heddle_protocol::id::HostId;
 use heddle_protocol::record::{PlaceRecord, PlaceSet, Replicas};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Takes away the outgoing replicas whose replacements are ready. Returns whether there were any.
-pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) -> bool {
+pub(super) fn trim_outgoing<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> bool {
     if draft.outgoing.is_empty() {
         return false;
     }
@@ -20,13 +20,13 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) -> boo
     let kept: Vec<Outgoing> = match draft.record.intent.replicas {
         Replicas::Count(_) => {
             let allowed = draft.wanted.saturating_sub(draft.ready());
-            let replaced = |host: &HostId| draft.kept.get(host).is_some_and(|k| k.ready > 0);
+            let replaced = |rank: u64| draft.kept.get(&rank).is_some_and(|k| k.ready > 0);
             allow(&outgoing, allowed, replaced)
         }
         // A daemon's generations replace each other host by host.
         Replicas::Daemon => {
-            let replaced = |host: &HostId| draft.kept.get(host).is_some_and(|k| k.ready > 0);
-            outgoing.iter().filter(|o| !replaced(&o.host)).cloned().collect()
+            let replaced = |rank: u64| draft.kept.get(&rank).is_some_and(|k| k.ready > 0);
+            outgoing.iter().filter(|o| !replaced(o.rank)).cloned().collect()
         }
     };
     let mut trimmed = false;
@@ -37,15 +37,18 @@ pub(super) fn trim_outgoing(draft: &mut Draft<'_>, fleet: &mut Fleet<'_>) -> boo
             .map_or(0, |k| k.count);
         if before.count > after {
             trimmed = true;
-            fleet.remove(&before.host, before.reserve_bytes, before.count - after);
+            room.remove(before.host, draft.take_of(before.set), before.count - after);
         }
     }
     draft.outgoing = kept;
+    if trimmed {
+        draft.tell_whereabouts(room);
+    }
     trimmed
 }
 
 /// Keeps `allowed` of the outgoing replicas.
-fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(&HostId) -> bool) -> Vec<Outgoing> {
+fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(u64) -> bool) -> Vec<Outgoing> {
     if allowed == 0 {
         return Vec::new();
     }
@@ -63,21 +66,13 @@ fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(&HostId) -> bool
     // Ready ones first; then those that may become ready; lost hosts' last. Among equals those on hosts where the newest
     // generation does not serve yet, so that every host that serves goes on serving; then the newest generation (sets
     // are ordered newest first). Ties by host id, so the same world always yields the same plan.
-    parts.sort_by_key(|o| {
-        (
-            Reverse(o.ready.min(1)),
-            o.state,
-            replaced(&o.host),
-            o.set,
-            o.host.clone(),
-        )
-    });
+    parts.sort_by_key(|o| (Reverse(o.ready.min(1)), o.standing, replaced(o.rank), o.set, o.rank));
     let mut left = allowed;
     let mut kept: Vec<Outgoing> = Vec::new();
     for mut part in parts {
         // Nothing is known of an unheard host's replicas: they may be the ones that serve, so they stay, and others
         // are not given up for them.
-        if part.state != OutgoingState::Unheard {
+        if part.standing != Standing::Unheard {
             part.count = part.count.min(left);
             part.ready = part.ready.min(part.count);
             left -= part.count;
@@ -92,7 +87,7 @@ fn allow(outgoing: &[Outgoing], allowed: u32, replaced: impl Fn(&HostId) -> bool
 }
 
 /// The placement that the draft amounts to; none if it is empty.
-pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
+pub(super) fn assemble(draft: &Draft<'_>, room: &Room<'_>) -> Option<PlaceRecord> {
     let intent = &draft.record.intent;
     let before = draft.place.map_or(&[][..], |p| &p.sets);
     let mut newest = PlaceSet {
@@ -103,8 +98,8 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
         http: intent.http.clone(),
         hosts: draft
             .kept
-            .iter()
-            .map(|(host, kept)| (host.clone(), kept.count))
+            .values()
+            .filter_map(|kept| Some((room.who(kept.host)?.id.clone(), kept.count)))
             .collect(),
         serves: intent.serves.clone(),
         calls: intent.calls.clone(),
@@ -119,7 +114,9 @@ pub(super) fn assemble(draft: &Draft<'_>) -> Option<PlaceRecord> {
         } else {
             earlier.entry(outgoing.set).or_default()
         };
-        *hosts.entry(outgoing.host.clone()).or_default() += outgoing.count;
+        if let Some(who) = room.who(outgoing.host) {
+            *hosts.entry(who.id.clone()).or_default() += outgoing.count;
+        }
     }
     let mut sets = Vec::with_capacity(1 + earlier.len());
     if !newest.hosts.is_empty() {

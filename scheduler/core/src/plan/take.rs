@@ -1,137 +1,177 @@
 //! Take: gives each missing replica the host that should have it, one after the other.
 
-use super::{Draft, Kept, OutgoingState, job};
-use crate::place::filter::count_refusals;
-use crate::place::score::{self, Candidate};
-use crate::place::spread::SpreadTree;
-use crate::place::{Fleet, HostView, capacity};
-use heddle_protocol::id::{HostId, WorkloadId};
-use heddle_protocol::record::{Intent, Replicas};
+use super::{Draft, job};
+use crate::place::bounds::Bounds;
+use crate::place::capacity::{Take, refusals_of};
+use crate::place::choose::{Wants, choose};
+use crate::place::company::Surroundings;
+use crate::place::filter::{Traits, count_grouped};
+use crate::place::index::HostNo;
+use crate::place::room::{Room, Standing};
+use heddle_protocol::id::HostId;
+use heddle_protocol::record::Replicas;
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::BTreeMap;
 
-/// Places what is missing, and notes what no host takes. Returns whether anything was placed.
-pub(super) fn take<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> bool {
-    let placed_before = draft.placed();
-    match draft.record.intent.replicas {
+/// Places what is missing, and notes how much no host takes. Returns whether anything was placed.
+pub(super) fn take<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> bool {
+    let placed = match draft.record.intent.replicas {
         Replicas::Count(_) => {
             let missing = draft.wanted.saturating_sub(draft.placed());
-            draft.missing = match missing {
+            let placed = match missing {
                 0 => 0,
-                _ if fleet.awaits_taker(&draft.need) => missing,
-                _ => missing - place_replicas(draft, fleet, missing),
+                _ if room.awaits_taker(&draft.layout) => 0,
+                _ => place_replicas(draft, room, missing),
             };
+            draft.missing = missing - placed;
+            placed
         }
-        Replicas::Daemon => {
-            draft.missing = place_daemons(draft, fleet);
-        }
+        Replicas::Daemon => place_daemons(draft, room),
+    };
+    if placed > 0 {
+        draft.tell_whereabouts(room);
     }
-    if draft.missing > 0 {
-        draft.refusals = refusals(draft, fleet);
-    }
-    draft.placed() > placed_before
+    placed > 0
 }
 
 /// Places up to `missing` replicas; returns how many found a host.
-fn place_replicas<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>, missing: u32) -> u32 {
-    let intent = &draft.record.intent;
-    let takers = fleet.takers(&draft.need);
-    let mut earlier: BTreeMap<&HostId, u32> = BTreeMap::new();
-    for outgoing in draft.outgoing.iter().filter(|o| o.state == OutgoingState::Heard) {
-        *earlier.entry(&outgoing.host).or_default() += outgoing.count;
+fn place_replicas<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u32 {
+    let near = &draft.record.intent.rules.near;
+    let keeps_together = near.iter().any(|c| c.workload == *draft.id && c.weight.is_none());
+    if !keeps_together {
+        return place_some(draft, room, missing);
     }
-    let mut tree = SpreadTree::new(draft.wanted);
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(takers.len());
-    for index in takers.iter().copied() {
-        let Some(view) = fleet.host(index) else { continue };
-        if draft.job.is_some() && job::is_busy(draft, view) {
-            continue;
-        }
-        let path = tree.add_host(&intent.spread, view);
-        let count = draft.kept.get(view.id).map_or(0, |k| k.count);
-        candidates.push(Candidate {
-            index,
-            path,
-            count,
-            earlier: earlier.get(view.id).copied().unwrap_or(0),
-        });
-    }
-    // Hosts that keep replicas and take no more count in the spread all the same.
-    for (host, kept) in &draft.kept {
-        if let Some(view) = fleet.get(host) {
-            let path = tree.add_host(&intent.spread, view);
-            tree.add(&path, kept.count);
-        }
-    }
-    tree.set_targets(&intent.spread);
-
+    // Where the first one goes decides where the others may.
     let mut placed = 0;
-    while placed < missing {
-        candidates.retain(|c| {
-            fleet
-                .host(c.index)
-                .is_some_and(|host| capacity::has_room(host, intent.reserve_bytes))
-        });
-        let best = (0..candidates.len()).min_by(|a, b| score::compare(fleet, &tree, &candidates[*a], &candidates[*b]));
-        let Some(best) = best else { break };
-        let chosen = &mut candidates[best];
-        chosen.count += 1;
-        tree.add(&chosen.path, 1);
-        fleet.add(chosen.index, intent.reserve_bytes, 1);
-        placed += 1;
-        if let Some(host) = fleet.host(chosen.index) {
-            let kept = draft.kept.entry(host.id.clone()).or_default();
-            kept.count += 1;
-            kept.ready = ready_there(draft.id, intent, host, kept.count);
-        }
+    if draft.placed() == 0 && draft.outgoing.is_empty() {
+        placed = place_some(draft, room, 1);
+        draft.tell_whereabouts(room);
+    }
+    placed + place_some(draft, room, missing - placed)
+}
+
+fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u32 {
+    let intent = &draft.record.intent;
+    let mut earlier: BTreeMap<HostNo, u32> = BTreeMap::new();
+    for outgoing in draft.outgoing.iter().filter(|o| o.standing == Standing::Heard) {
+        *earlier.entry(outgoing.host).or_default() += outgoing.count;
+    }
+    let kept: Vec<(HostNo, u32)> = draft.kept.values().map(|kept| (kept.host, kept.count)).collect();
+    let surroundings = Surroundings::of(room, draft.id, intent);
+    let reported = room.world.is_reported(draft.id);
+    let chosen = {
+        let (draft, room): (&Draft<'_>, &Room<'_>) = (draft, room);
+        let is_kept = |host: HostNo| room.seat(host).is_some_and(|seat| draft.kept.contains_key(&seat.rank));
+        let busy = |host| draft.job.is_some() && (is_kept(host) || (reported && job::is_busy(draft, room, host)));
+        let wants = Wants {
+            intent,
+            wanted: draft.wanted,
+            kept: &kept,
+            earlier: &earlier,
+            surroundings: &surroundings,
+            busy: &busy,
+        };
+        choose(room, &draft.layout, &wants, missing)
+    };
+    let mut placed = 0;
+    for (host, count) in chosen {
+        put(draft, room, host, count);
+        placed += count;
     }
     placed
 }
 
-/// Places one replica on each host that a daemon fits and is not on; returns how many found no room.
-fn place_daemons<'a>(draft: &mut Draft<'a>, fleet: &mut Fleet<'a>) -> u32 {
-    let reserve_bytes = draft.record.intent.reserve_bytes;
-    let mut missing = 0;
-    for index in fleet.takers(&draft.need).iter().copied() {
-        let Some(host) = fleet.host(index) else { continue };
-        if draft.kept.contains_key(host.id) {
-            continue;
-        }
-        if capacity::has_room(host, reserve_bytes) {
-            let ready = ready_there(draft.id, &draft.record.intent, host, 1);
-            draft.kept.insert(
-                host.id.clone(),
-                Kept {
-                    count: 1,
-                    ready,
-                    unheard: false,
-                },
-            );
-            fleet.add(index, reserve_bytes, 1);
-        } else {
-            missing += 1;
-        }
+/// Puts replicas on a host.
+pub(super) fn put<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, host: HostNo, count: u32) {
+    room.add(host, draft.id, draft.take(), count);
+    let Some(rank) = room.seat(host).map(|seat| seat.rank) else {
+        return;
+    };
+    let kept = draft.kept.entry(rank).or_default();
+    kept.host = host;
+    kept.count += count;
+    // It may run them already: it came back with them, or was not told to stop them yet.
+    if room.world.is_reported(draft.id) && room.standing(host) == Standing::Heard {
+        let observed = room.observed(host);
+        kept.ready = observed.map_or(0, |o| {
+            o.ready(draft.id, draft.record.intent.unit_generation, kept.count)
+        });
     }
-    missing
 }
 
-/// Replicas that a host runs already: it came back with them, or was not told to stop them yet.
-fn ready_there(id: &WorkloadId, intent: &Intent, host: &HostView<'_>, count: u32) -> u32 {
-    let heard = host.observed.filter(|_| !host.is_unheard());
-    heard.map_or(0, |o| o.ready(id, intent.unit_generation, count))
+/// Places one replica on each host that a daemon fits and is not on; notes how many found no room.
+fn place_daemons<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> u32 {
+    let surroundings = Surroundings::of(room, draft.id, &draft.record.intent);
+    let (mut free, mut missing) = (Vec::new(), 0);
+    for number in draft.layout.takers() {
+        let Some(class) = room.index().class(*number) else {
+            continue;
+        };
+        let open = surroundings.opens_class(&class.key);
+        for host in class.ladder.iter().map(|rung| rung.host) {
+            let Some(seat) = room.seat(host) else { continue };
+            if draft.kept.contains_key(&seat.rank) || !room.fits(&draft.layout, host) {
+                continue;
+            }
+            let has_room = seat.used.room(&seat.capacity, draft.take()) > 0;
+            match has_room && open && surroundings.opens_host(host) {
+                true => free.push(host),
+                false => missing += 1,
+            }
+        }
+    }
+    draft.missing = missing;
+    for host in &free {
+        put(draft, room, *host, 1);
+    }
+    u32::try_from(free.len()).unwrap_or(u32::MAX)
 }
 
 /// Why hosts would not take one more replica, by the reason that decides.
-fn refusals(draft: &Draft<'_>, fleet: &Fleet<'_>) -> Vec<RejectionCount> {
-    let first = fleet.hosts().iter().filter_map(|host| {
-        let daemon = draft.record.intent.replicas == Replicas::Daemon;
-        let there = daemon && draft.kept.contains_key(host.id);
-        let rejection = if there {
-            Some(Rejection::AlreadyThere)
-        } else {
-            draft.need.refusals(host).into_iter().next()
-        };
-        Some((host.id.clone(), rejection?))
-    });
-    count_refusals(first)
+pub(super) fn refusals(draft: &Draft<'_>, room: &mut Room<'_>) -> Vec<RejectionCount> {
+    let kept: Vec<(HostNo, u32)> = draft.kept.values().map(|kept| (kept.host, kept.count)).collect();
+    let bounds = Bounds::new(room, draft.layout.clone(), draft.id, &draft.record.intent, &kept);
+    let daemon = draft.record.intent.replicas == Replicas::Daemon;
+    let mut all: Vec<(HostId, Rejection, u32)> = Vec::new();
+    for (_, class) in room.index().classes().filter(|(_, class)| class.members > 0) {
+        let traits = Traits::from(class);
+        let first = draft.need.lasting_refusals(&traits).into_iter().next();
+        if let Some(rejection) = first.clone().filter(|_| !daemon) {
+            // All of its hosts give it; the first by id stands for them.
+            let example = class.ladder.iter().min_by_key(|rung| rung.rank);
+            all.extend(example.and_then(|rung| Some((room.who(rung.host)?.id.clone(), rejection, class.members))));
+            continue;
+        }
+        for rung in class.ladder.iter() {
+            let (Some(who), Some(seat)) = (room.who(rung.host), room.seat(rung.host)) else {
+                continue;
+            };
+            let there = daemon && draft.kept.contains_key(&rung.rank);
+            let own = || {
+                let traits = Traits {
+                    host: Some(&who.id),
+                    ..traits
+                };
+                let by_name = draft.layout.named.as_ref();
+                by_name.and_then(|_| draft.need.lasting_refusals(&traits).into_iter().next())
+            };
+            let no_room = || {
+                refusals_of(&seat.used, &seat.capacity, Take::from(&draft.record.intent))
+                    .into_iter()
+                    .next()
+            };
+            let company = || {
+                bounds
+                    .refusals_of(&who.id, class.key.labels.as_ref())
+                    .into_iter()
+                    .next()
+            };
+            let rejection = match there {
+                true => Some(Rejection::AlreadyThere),
+                false => first.clone().or_else(own).or_else(no_room).or_else(company),
+            };
+            all.extend(rejection.map(|rejection| (who.id.clone(), rejection, 1)));
+        }
+    }
+    count_grouped(all.into_iter())
 }

@@ -41,9 +41,7 @@ pub fn workload_yaml(name: &str, spec: &str) -> String {
 /// Reads a manifest as a scheduler's shell would, with made-up artifacts.
 pub(super) fn resolve(text: &str) -> Result<Vec<ResolvedDocument>, ApiError> {
     let documents = manifest::load(text.as_bytes(), "test.yaml").map_err(ApiError::invalid)?;
-    let mut unsupported: Vec<_> = documents.iter().flat_map(manifest::unsupported).collect();
-    // What the planner reads is tested here before manifests may say it.
-    unsupported.retain(|p| !p.path.starts_with("spec.placement") && !p.path.starts_with("spec.reserve"));
+    let unsupported: Vec<_> = documents.iter().flat_map(manifest::unsupported).collect();
     if !unsupported.is_empty() {
         return Err(ApiError::invalid(unsupported));
     }

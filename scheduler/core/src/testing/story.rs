@@ -258,7 +258,7 @@ impl Story {
     fn show_hosts(&self) -> String {
         let verdicts = crate::liveness::judge(&self.fleet.world, self.fleet.now);
         lines(host_statuses(&self.fleet.world, self.fleet.now).iter().map(|h| {
-            let cut_off = matches!(verdicts.get(&h.host), Some(HostLiveness::Partitioned { .. }));
+            let cut_off = matches!(verdicts.of(&h.host), HostLiveness::Partitioned { .. });
             let state = if cut_off { "cut off" } else { h.state.as_str() };
             format!(
                 "{} {state}, {} replicas, {} reserved",

@@ -288,12 +288,8 @@ impl Scheduler {
                     (Some(now), Some(before)) => now.public_key == before.public_key,
                     _ => false,
                 };
-                let observed = before.observed.iter().filter(|(host, _)| same(host));
-                let observed = observed
-                    .map(|(host, observed)| (host.clone(), observed.clone()))
-                    .collect();
-                self.world.observed = observed;
-                self.world.watch = before.watch;
+                let hosts: BTreeSet<HostId> = before.hosts.keys().filter(|host| same(host)).cloned().collect();
+                self.world.take_over(&before, |host| hosts.contains(host));
                 let now = self.now();
                 let noted = self.world.apply(Fact::TimePassed { now });
                 self.follow(noted);

@@ -199,6 +199,7 @@ mod tests {
             host: host(1),
             before: 0,
             after: 1,
+            preempted_by: None,
         };
         let step = Step {
             action: Action::Move,

@@ -1,0 +1,507 @@
+//! The hosts by number, with what is free on each, in classes.
+//!
+//! In: hosts that join, speak, fall silent and go; replicas that come and go. Out: for each host its class and its seat,
+//! for each class its hosts by fullness. Kept up to date by the world with every record and fact, and cheap to copy: a
+//! plan tries its decisions on a copy.
+
+use super::capacity::{Take, Used};
+use super::class::{Class, ClassKey, Mood};
+use super::ladder::Rung;
+use super::shape::{Layout, Shape};
+use super::shared::Shared;
+use crate::desired::{HostOffers, offers_of};
+use heddle_protocol::host_report::{Capacity, Hello};
+use heddle_protocol::id::{HostId, PlatformName};
+use heddle_protocol::record::{HostRecord, PlatformRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// A host's number: its place in the index, for as long as it is admitted or holds replicas.
+pub(crate) type HostNo = u32;
+/// A class's number.
+pub(crate) type ClassNo = u32;
+
+/// Numbers by id. Looked up for each replica that is placed, where an ordered map compares too much text.
+#[allow(
+    clippy::disallowed_types,
+    reason = "it is never iterated, and its hasher has no seed"
+)]
+type Numbers = std::collections::HashMap<HostId, HostNo, BuildHasherDefault<NameHash>>;
+
+/// A hash for short names that is the same in every run: eight bytes at a time, each multiplied in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NameHash(u64);
+
+impl Hasher for NameHash {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(part) {
+                *to = *from;
+            }
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+
+    // Text ends with this one.
+    fn write_u8(&mut self, _: u8) {}
+
+    fn finish(&self) -> u64 {
+        // The table takes its place from the lower bits and its tag from the upper ones.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+/// The distance between the ranks of hosts that are added at the end: room for 40 that come in between, one between the
+/// other, before all are ranked anew.
+const RANK_STEP: u64 = 1 << 40;
+/// Shapes whose layouts are remembered at most. A fleet has few; beyond this they are worked out again.
+const LAYOUTS_MAX: usize = 4_096;
+
+/// What is free on one host.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seat {
+    /// Its place in the order of ids.
+    pub(crate) rank: u64,
+    /// Its class; none if it is not admitted.
+    pub(crate) class: Option<ClassNo>,
+    /// How full it is.
+    pub(crate) fullness: u32,
+    /// What it has to give.
+    pub(crate) capacity: Capacity,
+    /// What replicas take of it.
+    pub(crate) used: Used,
+}
+
+/// Who one host is.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    /// Its id.
+    pub(crate) id: HostId,
+    /// Its record; none if it is not admitted.
+    pub(crate) record: Option<Arc<HostRecord>>,
+    /// Its introduction.
+    pub(crate) hello: Option<Arc<Hello>>,
+    /// Whether its agent was told to stop.
+    pub(crate) leaving: bool,
+    /// Whether it said yet what it runs.
+    pub(crate) reported: bool,
+    /// Whether it lives.
+    pub(crate) mood: Mood,
+}
+
+/// All hosts, by number, class and fullness.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FleetIndex {
+    /// The hosts in the order of their ids.
+    numbers: Arc<BTreeMap<HostId, HostNo>>,
+    /// The same, for looking one up.
+    by_id: Arc<Numbers>,
+    free: Arc<BTreeSet<HostNo>>,
+    who: Shared<Who, 16>,
+    seats: Shared<Seat>,
+    classes: Shared<Class, 16>,
+    by_key: Arc<BTreeMap<Arc<ClassKey>, ClassNo>>,
+    /// Hosts with replicas that may have to go.
+    left: Arc<BTreeSet<HostNo>>,
+    /// What was worked out for shapes of workloads.
+    layouts: Arc<BTreeMap<Arc<Shape>, Arc<Layout>>>,
+    /// One more for each change of what hosts are, so that one can tell whether anything did.
+    version: u64,
+}
+
+impl FleetIndex {
+    /// A host's number.
+    pub(crate) fn number(&self, host: &HostId) -> Option<HostNo> {
+        self.by_id.get(host).copied()
+    }
+
+    /// Who a host is.
+    pub(crate) fn who(&self, host: HostNo) -> Option<&Who> {
+        self.who.get(host)
+    }
+
+    /// What is free on a host.
+    pub(crate) fn seat(&self, host: HostNo) -> Option<&Seat> {
+        self.seats.get(host)
+    }
+
+    /// A class.
+    pub(crate) fn class(&self, class: ClassNo) -> Option<&Class> {
+        self.classes.get(class)
+    }
+
+    /// How many classes there are, the empty ones counted.
+    pub(crate) fn class_count(&self) -> u32 {
+        u32::try_from(self.classes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// All classes.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (ClassNo, &Class)> {
+        (0..).zip(self.classes.iter())
+    }
+
+    /// A host's class.
+    pub(crate) fn class_of(&self, host: HostNo) -> Option<&Class> {
+        self.class(self.seat(host)?.class?)
+    }
+
+    /// The admitted hosts with replicas that may have to go.
+    pub(crate) fn left(&self) -> impl Iterator<Item = HostNo> {
+        self.left.iter().copied()
+    }
+
+    /// How often what hosts are has changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What was worked out for a shape, if it was.
+    pub(crate) fn layout(&self, shape: &Shape) -> Option<&Arc<Layout>> {
+        self.layouts.get(shape)
+    }
+
+    /// Remembers what was worked out for a shape.
+    pub(crate) fn remember(&mut self, shape: Arc<Shape>, layout: Arc<Layout>) {
+        let layouts = Arc::make_mut(&mut self.layouts);
+        if layouts.len() >= LAYOUTS_MAX {
+            layouts.clear();
+        }
+        layouts.insert(shape, layout);
+    }
+
+    /// The number of a host, which gets one if it has none.
+    fn numbered(&mut self, host: &HostId) -> HostNo {
+        if let Some(number) = self.number(host) {
+            return number;
+        }
+        let rank = self.rank_for(host);
+        let seat = Seat {
+            rank,
+            ..Seat::default()
+        };
+        let who = Who {
+            id: host.clone(),
+            record: None,
+            hello: None,
+            leaving: false,
+            reported: false,
+            mood: Mood::Alive,
+        };
+        let number = match Arc::make_mut(&mut self.free).pop_first() {
+            Some(number) => {
+                if let (Some(old), Some(place)) = (self.who.get_mut(number), self.seats.get_mut(number)) {
+                    (*old, *place) = (who, seat);
+                }
+                number
+            }
+            None => {
+                self.who.push(who);
+                self.seats.push(seat);
+                u32::try_from(self.seats.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        Arc::make_mut(&mut self.numbers).insert(host.clone(), number);
+        Arc::make_mut(&mut self.by_id).insert(host.clone(), number);
+        number
+    }
+
+    /// A rank between the neighbours'; if there is none, all are ranked anew.
+    fn rank_for(&mut self, host: &HostId) -> u64 {
+        let rank_of = |entry: Option<(&HostId, &HostNo)>| entry.and_then(|(_, n)| self.seat(*n)).map(|seat| seat.rank);
+        let before = rank_of(self.numbers.range::<HostId, _>(..host).next_back());
+        let after = rank_of(
+            self.numbers
+                .range::<HostId, _>((Bound::Excluded(host), Bound::Unbounded))
+                .next(),
+        );
+        match (before, after) {
+            (before, None) => {
+                let rank = before.unwrap_or(u64::MAX / 2).checked_add(RANK_STEP);
+                return rank.unwrap_or_else(|| self.rank_anew(host));
+            }
+            (before, Some(after)) => {
+                let before = before.unwrap_or(after.saturating_sub(2 * RANK_STEP));
+                if after - before >= 2 {
+                    return before + (after - before) / 2;
+                }
+            }
+        }
+        self.rank_anew(host)
+    }
+
+    /// Ranks all hosts anew, evenly, with a place for one more, and returns that.
+    fn rank_anew(&mut self, new: &HostId) -> u64 {
+        let numbers = self.numbers.clone();
+        let step = u64::MAX / (u64::try_from(numbers.len()).unwrap_or(u64::MAX) + 4);
+        let step = step.min(RANK_STEP);
+        let mut rank = u64::MAX / 4;
+        let mut found = None;
+        for (id, number) in numbers.iter() {
+            if id > new && found.is_none() {
+                rank += step;
+                found = Some(rank);
+            }
+            rank += step;
+            self.off_ladder(*number);
+            if let Some(seat) = self.seats.get_mut(*number) {
+                seat.rank = rank;
+            }
+            self.on_ladder(*number);
+        }
+        found.unwrap_or(rank + step)
+    }
+
+    /// Takes in what is known of a host now: its record, what it said, and whether it lives.
+    pub(crate) fn set_host(
+        &mut self,
+        host: &HostId,
+        now: Known<'_>,
+        platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>,
+    ) {
+        if now.record.is_none() && self.number(host).is_none() {
+            return;
+        }
+        let number = self.numbered(host);
+        let Some(who) = self.who.get(number) else { return };
+        let same_hello = match (&who.hello, now.hello) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_record = match (&who.record, now.record) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let same = same_hello && same_record && who.leaving == now.leaving;
+        if same && who.reported == now.reported {
+            return;
+        }
+        let Some(who) = self.who.get_mut(number) else { return };
+        who.record = now.record.cloned();
+        who.hello = now.hello.cloned();
+        (who.leaving, who.reported) = (now.leaving, now.reported);
+        if now.record.is_none() {
+            who.mood = Mood::Alive;
+        }
+        if !same {
+            self.place_in_class(number, platforms);
+        }
+        self.free_if_gone(number);
+    }
+
+    /// Takes in whether a host lives.
+    pub(crate) fn set_mood(
+        &mut self,
+        host: &HostId,
+        mood: Mood,
+        platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>,
+    ) {
+        let Some(number) = self.number(host) else { return };
+        if self.who.get(number).is_none_or(|who| who.mood == mood) {
+            return;
+        }
+        if let Some(who) = self.who.get_mut(number) {
+            who.mood = mood;
+        }
+        self.place_in_class(number, platforms);
+    }
+
+    /// Works out anew what all classes are lent.
+    pub(crate) fn set_platforms(&mut self, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) {
+        for number in 0..self.class_count() {
+            if let Some(class) = self.classes.get_mut(number) {
+                class.offers = offers(&class.key, platforms);
+            }
+        }
+        self.layouts = Arc::default();
+        self.version += 1;
+    }
+
+    fn place_in_class(&mut self, number: HostNo, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) {
+        let Some(who) = self.who.get(number).cloned() else {
+            return;
+        };
+        let hello = who.hello.as_deref();
+        let key = who
+            .record
+            .as_ref()
+            .map(|record| ClassKey::of(record, hello, who.leaving, who.mood));
+        let is_left = key.as_ref().is_some_and(ClassKey::is_left);
+        if is_left != self.left.contains(&number) {
+            let left = Arc::make_mut(&mut self.left);
+            match is_left {
+                true => left.insert(number),
+                false => left.remove(&number),
+            };
+        }
+        let class = key.map(|key| self.class_for(key, platforms));
+        self.off_ladder(number);
+        let before = self.seats.get(number).and_then(|seat| seat.class);
+        if let Some(class) = before.and_then(|class| self.classes.get_mut(class)) {
+            class.members -= 1;
+        }
+        if let Some(seat) = self.seats.get_mut(number) {
+            seat.class = class;
+            seat.capacity = hello.map(|hello| hello.capacity.clone()).unwrap_or_default();
+            seat.fullness = seat.used.fullness_ppm(&seat.capacity);
+        }
+        if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
+            class.members += 1;
+        }
+        self.on_ladder(number);
+        self.version += 1;
+    }
+
+    fn class_for(&mut self, key: ClassKey, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) -> ClassNo {
+        if let Some(class) = self.by_key.get(&key) {
+            return *class;
+        }
+        if self.classes.len() > 1_024 {
+            self.forget_empty_classes();
+        }
+        let key = Arc::new(key);
+        let number = self.class_count();
+        self.classes.push(Class {
+            offers: offers(&key, platforms),
+            key: key.clone(),
+            ladder: Default::default(),
+            first: None,
+            members: 0,
+            most: (0, 0, Some(0)),
+        });
+        Arc::make_mut(&mut self.by_key).insert(key, number);
+        number
+    }
+
+    /// Once most classes are empty, the others are numbered anew, so that what once was does not slow what is.
+    fn forget_empty_classes(&mut self) {
+        let used = self.classes.iter().filter(|class| class.members > 0).count();
+        if used * 2 > self.classes.len() {
+            return;
+        }
+        let before = std::mem::take(&mut self.classes);
+        let mut numbers: BTreeMap<ClassNo, ClassNo> = BTreeMap::new();
+        let mut by_key = BTreeMap::new();
+        for (number, class) in (0..).zip(before.iter()).filter(|(_, class)| class.members > 0) {
+            let new = self.class_count();
+            numbers.insert(number, new);
+            by_key.insert(class.key.clone(), new);
+            self.classes.push(class.clone());
+        }
+        self.by_key = Arc::new(by_key);
+        self.layouts = Arc::default();
+        for host in 0..u32::try_from(self.seats.len()).unwrap_or(u32::MAX) {
+            if let Some(seat) = self.seats.get_mut(host) {
+                seat.class = seat.class.and_then(|class| numbers.get(&class).copied());
+            }
+        }
+    }
+
+    fn rung(seat: &Seat, host: HostNo) -> Rung {
+        Rung {
+            fullness: seat.fullness,
+            rank: seat.rank,
+            host,
+        }
+    }
+
+    fn off_ladder(&mut self, host: HostNo) {
+        let Some(seat) = self.seats.get(host) else { return };
+        let rung = Self::rung(seat, host);
+        if let Some(class) = seat.class.and_then(|class| self.classes.get_mut(class)) {
+            class.remove(rung);
+        }
+    }
+
+    fn on_ladder(&mut self, host: HostNo) {
+        let Some(seat) = self.seats.get(host) else { return };
+        let rung = Self::rung(seat, host);
+        if let Some(class) = seat.class.and_then(|class| self.classes.get_mut(class)) {
+            class.insert(rung);
+            let (bytes, slots, cpu) = class.most;
+            let capacity = &seat.capacity;
+            class.most = (
+                bytes.max(capacity.memory_bytes),
+                slots.max(capacity.replica_slots),
+                cpu.zip(capacity.cpu_millis).map(|(a, b)| a.max(b)),
+            );
+        }
+    }
+
+    /// Counts replicas in on a host.
+    pub(crate) fn add(&mut self, host: HostNo, take: Take<'_>, count: u32) {
+        self.change(host, |used| used.add(take, count));
+    }
+
+    /// Counts replicas out on a host.
+    pub(crate) fn remove(&mut self, host: HostNo, take: Take<'_>, count: u32) {
+        self.change(host, |used| used.remove(take, count));
+    }
+
+    fn change(&mut self, host: HostNo, how: impl FnOnce(&mut Used)) {
+        let Some(seat) = self.seats.get_mut(host) else { return };
+        let before = Self::rung(seat, host);
+        how(&mut seat.used);
+        seat.fullness = seat.used.fullness_ppm(&seat.capacity);
+        let after = Self::rung(seat, host);
+        let class = seat.class;
+        if before == after {
+            return;
+        }
+        if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
+            class.remove(before);
+            class.insert(after);
+        }
+    }
+
+    /// Counts replicas in on a host by id, which gets a number if it has none.
+    pub(crate) fn add_to(&mut self, host: &HostId, take: Take<'_>, count: u32) -> HostNo {
+        let number = self.numbered(host);
+        self.add(number, take, count);
+        number
+    }
+
+    /// Counts replicas out on a host by id.
+    pub(crate) fn remove_from(&mut self, host: &HostId, take: Take<'_>, count: u32) -> Option<HostNo> {
+        let number = self.number(host)?;
+        self.remove(number, take, count);
+        self.free_if_gone(number);
+        Some(number)
+    }
+
+    /// Gives the number of a host back that is not admitted and holds nothing.
+    fn free_if_gone(&mut self, number: HostNo) {
+        let gone = self.who.get(number).is_some_and(|who| who.record.is_none())
+            && self.seats.get(number).is_some_and(|seat| seat.used.replicas == 0);
+        if let Some(who) = self.who.get(number).filter(|_| gone) {
+            let id = who.id.clone();
+            Arc::make_mut(&mut self.numbers).remove(&id);
+            Arc::make_mut(&mut self.by_id).remove(&id);
+            Arc::make_mut(&mut self.free).insert(number);
+        }
+    }
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    /// Its record; none if it is not admitted.
+    pub(crate) record: Option<&'a Arc<HostRecord>>,
+    /// Its introduction.
+    pub(crate) hello: Option<&'a Arc<Hello>>,
+    /// Whether its agent was told to stop.
+    pub(crate) leaving: bool,
+    /// Whether it said yet what it runs.
+    pub(crate) reported: bool,
+}
+
+fn offers(key: &ClassKey, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) -> Arc<HostOffers> {
+    Arc::new(match &key.labels {
+        Some(labels) => offers_of(labels, platforms),
+        None => HostOffers::default(),
+    })
+}
