@@ -1,7 +1,7 @@
 //! The command line's grammar: every verb, in the order in which a newcomer meets them.
 
 use crate::command::{
-    agent, apply, backup, completions, contexts, delete, describe, events, explain, get, hosts, key, logs, plan,
+    agent, apply, audit, backup, completions, contexts, delete, describe, events, explain, get, hosts, key, logs, plan,
     restore, scheduler, schema, status, undo, validate, version,
 };
 use crate::{exit, up};
@@ -50,9 +50,11 @@ pub enum Command {
     Undo(undo::UndoArgs),
     /// Show what happened
     Events(events::EventsArgs),
+    /// Show how past commits came to be
+    Audit(audit::AuditArgs),
     /// Show what a workload's components wrote
     Logs(logs::LogsArgs),
-    /// List hosts, cordon, drain or forget them, or let a new one join
+    /// List hosts, cordon, drain, taint or forget them, or let a new one join
     Hosts(hosts::HostsArgs),
     /// Check manifests without a fleet
     Validate(validate::ValidateArgs),
@@ -106,6 +108,7 @@ impl Command {
             Command::Delete(args) => args.json,
             Command::Undo(args) => args.json,
             Command::Events(args) => args.json,
+            Command::Audit(args) => args.json,
             Command::Logs(args) => args.json,
             Command::Hosts(args) => args.json,
             Command::Validate(args) => args.json,

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod audit;
 pub mod backup;
 pub mod compile_worker;
 pub mod completions;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Delete(args) => delete::run(args, output).await,
         Command::Undo(args) => undo::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Hosts(args) => hosts::run(args, output).await,
         Command::Validate(args) => validate::run(&args, output),

@@ -1,6 +1,7 @@
 //! What people see: each file draws one kind of answer as text. Nothing here asks or decides anything.
 
 pub mod applied;
+pub mod audit;
 pub mod events;
 pub mod explain;
 pub mod hosts;

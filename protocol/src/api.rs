@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod artifact;
+pub mod audit;
 pub mod events;
 pub mod explain;
 pub mod hosts;
@@ -13,6 +14,7 @@ pub mod logs;
 pub mod objects;
 pub mod realm;
 pub mod status;
+pub mod step;
 
 use crate::error::ProtocolError;
 use crate::id::{Namespace, Realm, RequestId};

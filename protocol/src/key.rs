@@ -17,6 +17,8 @@ pub enum Key {
     SecretRef(ObjectId),
     /// Intent: what a namespace asks of images.
     NamespacePolicy(ObjectId),
+    /// Intent: how much a namespace may have.
+    Quota(ObjectId),
     /// Decision: where a workload's replicas are.
     Place(WorkloadId),
     /// A template, by its digest.
@@ -35,6 +37,7 @@ impl fmt::Display for Key {
             Self::Config(id) => write!(f, "config.{}.{}", id.namespace, id.name),
             Self::SecretRef(id) => write!(f, "secret.{}.{}", id.namespace, id.name),
             Self::NamespacePolicy(id) => write!(f, "nspolicy.{}.{}", id.namespace, id.name),
+            Self::Quota(id) => write!(f, "quota.{}.{}", id.namespace, id.name),
             Self::Place(id) => write!(f, "place.{}.{}", id.namespace, id.name),
             Self::Template(digest) => write!(f, "tmpl.{}", digest.hex()),
             Self::Host(id) => write!(f, "host.{id}"),
@@ -60,6 +63,7 @@ impl Key {
             "config" => object().map(Self::Config),
             "secret" => object().map(Self::SecretRef),
             "nspolicy" => object().map(Self::NamespacePolicy),
+            "quota" => object().map(Self::Quota),
             "place" => object().map(Self::Place),
             "tmpl" => Digest::from_hex(rest).ok().map(Self::Template),
             "host" => HostId::parse(rest).ok().map(Self::Host),
@@ -82,7 +86,8 @@ mod tests {
             Key::Config(id.clone()),
             Key::Place(id.clone()),
             Key::SecretRef(id.clone()),
-            Key::NamespacePolicy(id),
+            Key::NamespacePolicy(id.clone()),
+            Key::Quota(id),
             Key::Template(Digest::of(b"x")),
             Key::Host(HostId::parse("h-1").unwrap()),
             Key::Policy("join-1".into()),

@@ -18,6 +18,7 @@ pub mod host_report;
 pub mod host_spec;
 pub mod id;
 pub mod key;
+pub mod label;
 pub mod manifest;
 pub mod offer;
 pub mod record;

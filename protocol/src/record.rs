@@ -8,6 +8,8 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use crate::label::{LabelRule, Requirement, VersionRule};
+
 /// `workload.<ns>.<name>`: what is meant, resolved: images are digests, imports are bound, configs are looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -275,53 +277,6 @@ pub enum Replicas {
     Daemon,
 }
 
-/// A rule for one label of a host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Requirement {
-    /// The label.
-    pub label: String,
-    /// What its value must be.
-    pub rule: LabelRule,
-}
-
-/// What a label's value must be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum LabelRule {
-    /// One of these.
-    In(BTreeSet<String>),
-    /// None of these; a missing label is none of them.
-    NotIn(BTreeSet<String>),
-    /// There, or not there.
-    Exists(bool),
-}
-
-impl LabelRule {
-    /// Whether a host whose label has this value keeps the rule.
-    pub fn allows(&self, value: Option<&str>) -> bool {
-        match (self, value) {
-            (Self::In(set), Some(value)) => set.contains(value),
-            (Self::In(_), None) => false,
-            (Self::NotIn(set), Some(value)) => !set.contains(value),
-            (Self::NotIn(_), None) => true,
-            (Self::Exists(wanted), value) => value.is_some() == *wanted,
-        }
-    }
-
-    /// The rule in words, for refusals: `one of eu, us`.
-    pub fn in_words(&self) -> String {
-        let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        match self {
-            Self::In(set) if set.len() == 1 => list(set),
-            Self::In(set) => format!("one of {}", list(set)),
-            Self::NotIn(set) => format!("none of {}", list(set)),
-            Self::Exists(true) => "any value".to_owned(),
-            Self::Exists(false) => "to be absent".to_owned(),
-        }
-    }
-}
-
 /// Spreading by one label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -476,6 +431,41 @@ pub struct PolicyRecord {
     pub applied_at: UnixMs,
 }
 
+/// `quota.<ns>.<name>`: how much a namespace may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaRecord {
+    /// One more for each change.
+    pub generation: Generation,
+    /// The manifest as it was applied, in canonical JSON.
+    pub manifest: serde_json::Value,
+    /// How much.
+    pub allowed: QuotaLimits,
+    /// When this generation was applied.
+    pub applied_at: UnixMs,
+}
+
+/// How much a namespace may have; what is not named has no bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct QuotaLimits {
+    /// Workloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<u64>,
+    /// Replicas wanted of all workloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u64>,
+    /// Memory that those reserve, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processor time that those reserve, in thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u64>,
+    /// Countable things that those reserve, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
+}
+
 /// `host.<id>`: a host that was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -492,7 +482,7 @@ pub struct HostRecord {
 }
 
 /// What keeps replicas away from a host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Taint {
     /// Its value; may be empty.
@@ -502,8 +492,35 @@ pub struct Taint {
     pub effect: TaintEffect,
 }
 
+impl Taint {
+    /// The taint as refusals name it: `name` or `name=value`.
+    pub fn named(&self, name: &str) -> String {
+        match self.value.as_str() {
+            "" => name.to_owned(),
+            value => format!("{name}={value}"),
+        }
+    }
+}
+
+impl TaintEffect {
+    /// The effect as the command line writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoNew => "no-new",
+            Self::Evict => "evict",
+        }
+    }
+}
+
+impl Toleration {
+    /// Whether it puts up with a taint.
+    pub fn tolerates(&self, name: &str, taint: &Taint) -> bool {
+        self.taint == name && self.value.as_ref().is_none_or(|value| *value == taint.value)
+    }
+}
+
 /// What a taint does to replicas that do not put up with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaintEffect {
     /// New ones do not come.
@@ -536,7 +553,7 @@ pub struct JoinTokenRecord {
 }
 
 /// `audit.<n>`: how commit n came to be (D6). The store adds the id of the batch that wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
     /// The commit's number.
@@ -558,7 +575,7 @@ pub struct AuditRecord {
 }
 
 /// A request that a commit answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditedRequest {
     /// Its id.
@@ -574,7 +591,7 @@ pub struct AuditedRequest {
 }
 
 /// A record that a commit changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditedChange {
     /// Its key.

@@ -126,6 +126,20 @@ pub enum Rejection {
     },
 }
 
+impl Rejection {
+    /// Whether it says how much is lacking, so that of two hosts that fail it one may be nearer than the other.
+    pub fn has_numbers(&self) -> bool {
+        matches!(
+            self,
+            Self::Memory { .. }
+                | Self::InstanceMemory { .. }
+                | Self::Slots { .. }
+                | Self::Cpu { .. }
+                | Self::Resource { .. }
+        )
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -173,6 +187,7 @@ impl fmt::Display for Rejection {
                     Bytes(*needed_bytes)
                 )
             }
+            Self::Slots { slots: 1 } => f.write_str("its one replica slot is taken"),
             Self::Slots { slots } => write!(f, "all {slots} replica slots are taken"),
             Self::AlreadyThere => f.write_str("already runs it"),
             Self::Taint { taint } => write!(f, "tainted {taint}"),

@@ -296,6 +296,7 @@ fn the_api_is_what_it_was() {
             change: Change::Updated,
         }],
         changes: vec![change],
+        steps: Vec::new(),
         waiting: vec![heddle_protocol::api::apply::Waiting {
             workload: unit().workload,
             on,
@@ -671,4 +672,120 @@ fn stored_records_of_linked_workloads_are_what_they_were() {
         applied_at: UnixMs(4),
     };
     check("record-secret-ref", &secret_ref);
+}
+
+fn rules() -> Rules {
+    let company = |workload: &str, weight| Company {
+        workload: workload.parse().unwrap(),
+        by: "zone".into(),
+        weight,
+    };
+    Rules {
+        prefer: vec![Preference {
+            labels: vec![Requirement {
+                label: "disk".into(),
+                rule: LabelRule::In(BTreeSet::from(["ssd".into()])),
+            }],
+            weight: 20,
+        }],
+        avoid: vec![company("shop/analytics", None)],
+        near: vec![company("shop/sessions", Some(5))],
+        max_per_host: Some(2),
+        tolerate: BTreeSet::from([Toleration {
+            taint: "spot".into(),
+            value: Some("yes".into()),
+        }]),
+        strategy: Strategy::Pack,
+        priority: 500,
+        takes: Taken {
+            cpu_millis: 250,
+            resources: BTreeMap::from([("acme.dev/gpu".into(), 1)]),
+        },
+    }
+}
+
+#[test]
+fn rules_of_placement_are_stored_as_they_were() {
+    let comparisons = [
+        LabelRule::Gt(3),
+        LabelRule::Lt(129),
+        LabelRule::Version(VersionRule::parse(">=5.4, <7").unwrap()),
+    ];
+    let intent = Intent {
+        replicas: Replicas::Count(6),
+        unit_generation: Generation(2),
+        require: comparisons
+            .map(|rule| Requirement {
+                label: "cores".into(),
+                rule,
+            })
+            .into(),
+        spread: vec![Spread {
+            by: "zone".into(),
+            weights: BTreeMap::new(),
+            max_skew: Some(1),
+            hard: true,
+        }],
+        capabilities: BTreeSet::new(),
+        reserve_bytes: 64 << 20,
+        http: Vec::new(),
+        cron: Vec::new(),
+        calls: BTreeSet::new(),
+        serves: BTreeSet::new(),
+        job: None,
+        features: BTreeSet::new(),
+        embedded: BTreeMap::new(),
+        rules: rules(),
+    };
+    check("record-intent-rules", &intent);
+    let place = PlaceRecord {
+        sets: vec![PlaceSet {
+            generation: Generation(2),
+            template: digest("template"),
+            reserve_bytes: 64 << 20,
+            takes: rules().takes,
+            http: Vec::new(),
+            hosts: BTreeMap::from([("h-1".parse().unwrap(), 2)]),
+            serves: BTreeSet::new(),
+            calls: BTreeSet::new(),
+        }],
+        job: None,
+        fired: BTreeMap::new(),
+    };
+    check("record-place-that-takes", &place);
+    let taint = |value: &str, effect| Taint {
+        value: value.into(),
+        effect,
+    };
+    let host = HostRecord {
+        public_key: "UABC".into(),
+        admin: HostAdmin::Open,
+        taints: BTreeMap::from([
+            ("acme.dev/gpu".into(), taint("", TaintEffect::NoNew)),
+            ("spot".into(), taint("yes", TaintEffect::Evict)),
+        ]),
+        joined_at: UnixMs(5),
+    };
+    check("record-host-tainted", &host);
+    let quota = QuotaRecord {
+        generation: Generation(1),
+        manifest: serde_json::json!({"kind": "Quota"}),
+        allowed: QuotaLimits {
+            workloads: Some(20),
+            replicas: Some(500),
+            memory_bytes: Some(64 << 30),
+            cpu_millis: Some(32_000),
+            resources: BTreeMap::from([("acme.dev/gpu".into(), 4)]),
+        },
+        applied_at: UnixMs(6),
+    };
+    check("record-quota", &quota);
+    let capacity = Capacity {
+        memory_bytes: 2 << 30,
+        replica_slots: 100,
+        instance_memory_bytes_max: None,
+        cpu_millis: Some(4_000),
+        resources: BTreeMap::from([("acme.dev/gpu".into(), 2)]),
+    };
+    check("capacity", &capacity);
 }

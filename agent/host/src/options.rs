@@ -33,6 +33,10 @@ pub struct AgentOptions {
     pub memory_bytes: Option<u64>,
     /// Replicas that the host takes.
     pub replica_slots: u32,
+    /// Processor time that replicas may reserve, in thousandths of a core; none sets no bound.
+    pub cpu_millis: Option<u32>,
+    /// Countable things that replicas may take, by name.
+    pub resources: BTreeMap<String, u32>,
     /// How instances are made. Where a pool cannot be reserved, they are made on demand.
     pub allocator: Allocator,
     /// Networks that guests may reach although they are the host itself or its link; never the fleet's own servers.
@@ -76,6 +80,8 @@ impl AgentOptions {
             bind: BTreeMap::new(),
             memory_bytes: None,
             replica_slots: HOST_REPLICA_SLOTS,
+            cpu_millis: None,
+            resources: BTreeMap::new(),
             allocator: Allocator::Pooling,
             egress_allow: Vec::new(),
             http: None,

@@ -183,8 +183,8 @@ impl Agent {
             memory_bytes,
             replica_slots: options.replica_slots,
             instance_memory_bytes_max: runner.instance_memory_bytes_max(),
-            cpu_millis: None,
-            resources: BTreeMap::new(),
+            cpu_millis: options.cpu_millis,
+            resources: options.resources.clone(),
         };
         let machine = Machine {
             features: runner.features(),

@@ -9,7 +9,7 @@ use heddle_agent::engine::Allocator;
 use heddle_agent::{Agent, AgentOptions, SourceOptions};
 use heddle_protocol::defaults::HOST_REPLICA_SLOTS;
 use heddle_protocol::id::{CapabilityName, HostId, Realm};
-use heddle_protocol::manifest::Size;
+use heddle_protocol::manifest::{Cpu, Size, is_label_key};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +53,12 @@ pub struct AgentArgs {
     /// Replicas that the host takes
     #[arg(long, value_name = "N", default_value_t = HOST_REPLICA_SLOTS)]
     slots: u32,
+    /// Processor time that replicas may reserve, such as 4 or 3500m; without it there is no bound
+    #[arg(long, value_name = "CPU", env = "HEDDLE_CPU", value_parser = cpu)]
+    cpu: Option<u32>,
+    /// A countable thing that replicas may take, such as acme.dev/gpu=2; may be given several times
+    #[arg(long = "resource", value_name = "NAME=COUNT", env = "HEDDLE_RESOURCES", value_delimiter = ',', value_parser = resource)]
+    resources: Vec<(String, u32)>,
     /// How instances get their memory
     #[arg(long, value_enum, default_value_t)]
     allocator: AllocatorArg,
@@ -101,6 +107,27 @@ fn bind(text: &str) -> Result<(CapabilityName, SocketAddr), String> {
     Ok((name, address))
 }
 
+/// The most of one countable thing: as manifests have it.
+const COUNT_MAX: u32 = 1_000_000;
+
+fn cpu(text: &str) -> Result<u32, String> {
+    let amount: Cpu = text.parse().map_err(|_| format!("expected {}", Cpu::EXPECTED))?;
+    match u32::try_from(amount.as_millicores()) {
+        Ok(0) | Err(_) => Err("expected at least 1m, and fewer cores than machines have".to_owned()),
+        Ok(millis) => Ok(millis),
+    }
+}
+
+fn resource(text: &str) -> Result<(String, u32), String> {
+    let expected = || "expected NAME=COUNT, such as acme.dev/gpu=2".to_owned();
+    let (name, count) = text.split_once('=').ok_or_else(expected)?;
+    let count = count.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count));
+    if !is_label_key(name) {
+        return Err("expected a name of the form of a label's key before the `=`, such as acme.dev/gpu".to_owned());
+    }
+    Ok((name.to_owned(), count.ok_or_else(expected)?))
+}
+
 impl AgentArgs {
     fn options(self) -> Result<AgentOptions, Failure> {
         // The variables are read here and not by clap: they are meant for NATS, and a spec from a file has no use for it.
@@ -128,6 +155,8 @@ impl AgentArgs {
         options.bind = self.bind.into_iter().collect();
         options.memory_bytes = self.memory.map(Size::as_bytes);
         options.replica_slots = self.slots;
+        options.cpu_millis = self.cpu;
+        options.resources = self.resources.into_iter().collect();
         options.allocator = match self.allocator {
             AllocatorArg::Pooling => Allocator::Pooling,
             AllocatorArg::OnDemand => Allocator::OnDemand,
@@ -163,6 +192,12 @@ mod tests {
     fn labels_and_addresses_are_pairs() {
         assert_eq!(label("zone=a=b"), Ok(("zone".into(), "a=b".into())));
         assert!(label("zone").is_err() && label("=a").is_err());
+        assert_eq!(resource("acme.dev/gpu=2"), Ok(("acme.dev/gpu".into(), 2)));
+        for wrong in ["gpu", "gpu=0", "gpu=two", "=2", "g!pu=1", "gpu=9999999"] {
+            assert!(resource(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((cpu("4"), cpu("3500m")), (Ok(4_000), Ok(3_500)));
+        assert!(cpu("0").is_err() && cpu("0.5").is_err() && cpu("99999999").is_err());
         let (name, address) = bind("web=127.0.0.1:18081").unwrap();
         assert_eq!((name.as_str(), address.port()), ("web", 18_081));
         assert!(bind("web").is_err() && bind("Web=127.0.0.1:1").is_err() && bind("web=nowhere").is_err());

@@ -17,7 +17,7 @@ pub struct ApplyArgs {
     /// Show what it would do, and do nothing: the same as `heddle plan`
     #[arg(long)]
     dry_run: bool,
-    /// Refuse unless this is still the newest commit
+    /// Do what `heddle plan` said at this commit, or refuse
     #[arg(long, value_name = "COMMIT")]
     at: Option<u64>,
     #[command(flatten)]

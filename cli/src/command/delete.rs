@@ -113,6 +113,7 @@ fn in_files(source: &SourceArgs) -> Result<Vec<(ObjectKind, String)>, Failure> {
         Kind::Config => ObjectKind::Config,
         Kind::SecretRef => ObjectKind::SecretRef,
         Kind::Policy => ObjectKind::Policy,
+        Kind::Quota => ObjectKind::Quota,
         Kind::Workload => ObjectKind::Workload,
     };
     Ok(objects.into_iter().map(|(k, name)| (kind(k), name)).collect())

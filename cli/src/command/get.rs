@@ -28,6 +28,9 @@ pub enum KindArg {
     /// What namespaces ask of images
     #[value(name = "policies", alias = "policy", alias = "Policy")]
     Policies,
+    /// How much namespaces may have
+    #[value(name = "quotas", alias = "quota", alias = "Quota")]
+    Quotas,
 }
 
 impl From<KindArg> for ObjectKind {
@@ -38,6 +41,7 @@ impl From<KindArg> for ObjectKind {
             KindArg::Configs => ObjectKind::Config,
             KindArg::SecretRefs => ObjectKind::SecretRef,
             KindArg::Policies => ObjectKind::Policy,
+            KindArg::Quotas => ObjectKind::Quota,
         }
     }
 }
@@ -121,13 +125,13 @@ pub async fn one(fleet: &Fleet, kind: ObjectKind, name: &str) -> Result<Objects,
     };
     let objects = fleet.objects(get).await?;
     if objects.objects.is_empty() {
-        let kinds = kind.as_str().to_lowercase();
+        let kinds = kind.plural();
         let all = if kind == ObjectKind::Platform { "" } else { " -A" };
         let message = format!("failed to find {} {name}", kind.as_str());
         return Err(Failure::new(
             Exit::NotFound,
             message,
-            format!("list all with `heddle get {kinds}s{all}`"),
+            format!("list all with `heddle get {kinds}{all}`"),
         ));
     }
     Ok(objects)
@@ -139,7 +143,7 @@ pub fn full_name(fleet: &Fleet, kind: ObjectKind, name: &str) -> Result<String, 
         ObjectKind::Platform => PlatformName::parse(name)
             .map(|name| name.to_string())
             .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "platforms have no namespace")),
-        ObjectKind::Workload | ObjectKind::Config | ObjectKind::SecretRef | ObjectKind::Policy => {
+        ObjectKind::Workload | ObjectKind::Config | ObjectKind::SecretRef | ObjectKind::Policy | ObjectKind::Quota => {
             Ok(object_id(name, &fleet.namespace)?.to_string())
         }
     }

@@ -7,9 +7,10 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::view;
 use crate::wait::WaitArgs;
-use heddle_protocol::api::hosts::{ForgetHost, Hosts, JoinToken, MakeJoinToken, SetHost};
+use heddle_protocol::api::hosts::{ForgetHost, Hosts, JoinToken, MakeJoinToken, SetHost, TaintHost};
 use heddle_protocol::id::HostId;
-use heddle_protocol::record::HostAdmin;
+use heddle_protocol::manifest::{is_label_key, is_label_value};
+use heddle_protocol::record::{HostAdmin, Taint, TaintEffect};
 use std::time::{Duration, Instant};
 
 /// How often `drain` looks whether the host is empty.
@@ -39,6 +40,17 @@ pub enum HostsVerb {
     Uncordon(HostArg),
     /// Move everything off a host, each replica once its replacement is ready
     Drain(DrainArgs),
+    /// Keep workloads off a host that do not tolerate a taint
+    Taint(TaintArgs),
+    /// Take a taint off a host
+    Untaint {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: HostId,
+        /// The taint's name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Forget a host that is gone for good: it must join again, and its replicas are placed elsewhere at once
     Forget {
         /// The host
@@ -64,6 +76,34 @@ pub struct HostArg {
     host: HostId,
 }
 
+/// A taint and its host.
+#[derive(Debug, clap::Args)]
+pub struct TaintArgs {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostId,
+    /// The taint and what it does to workloads that do not tolerate it: `no-new` keeps new replicas away, `evict` also
+    /// moves those away that are there
+    #[arg(value_name = "NAME[=VALUE]:no-new|evict", value_parser = taint)]
+    taint: (String, Taint),
+}
+
+fn taint(text: &str) -> Result<(String, Taint), String> {
+    let expected = "expected NAME[=VALUE]:no-new or NAME[=VALUE]:evict, such as acme.dev/gpu:no-new";
+    let (named, effect) = text.rsplit_once(':').ok_or(expected)?;
+    let effects = [TaintEffect::NoNew, TaintEffect::Evict];
+    let effect = effects
+        .into_iter()
+        .find(|known| known.as_str() == effect)
+        .ok_or(expected)?;
+    let (name, value) = named.split_once('=').unwrap_or((named, ""));
+    if !is_label_key(name) || !is_label_value(value) {
+        return Err("the taint's name and value must have the form of a label's".to_owned());
+    }
+    let value = value.to_owned();
+    Ok((name.to_owned(), Taint { value, effect }))
+}
+
 /// A host to empty.
 #[derive(Debug, clap::Args)]
 pub struct DrainArgs {
@@ -82,6 +122,16 @@ pub async fn run(args: HostsArgs, output: &Output) -> Result<(), Failure> {
         HostsVerb::Cordon(arg) => set(&fleet, arg.host, HostAdmin::Cordoned, output).await,
         HostsVerb::Uncordon(arg) => set(&fleet, arg.host, HostAdmin::Open, output).await,
         HostsVerb::Drain(drained) => drain(&fleet, drained.host, &drained.wait, output).await,
+        HostsVerb::Taint(TaintArgs { host, taint }) => {
+            let (name, taint) = (taint.0, Some(taint.1));
+            let applied = fleet.change(&fleet.namespace, &TaintHost { host, name, taint }).await?;
+            output.value(&applied, view::applied::done)
+        }
+        HostsVerb::Untaint { host, name } => {
+            let taint = None;
+            let applied = fleet.change(&fleet.namespace, &TaintHost { host, name, taint }).await?;
+            output.value(&applied, view::applied::done)
+        }
         HostsVerb::Forget { host, force } => {
             let applied = fleet.change(&fleet.namespace, &ForgetHost { host, force }).await?;
             output.value(&applied, view::applied::done)
@@ -153,4 +203,24 @@ fn draw_token(token: &JoinToken) -> String {
         token.token,
         keys.concat()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taint_has_a_name_a_value_or_none_and_an_effect() {
+        let (name, put) = taint("acme.dev/gpu=a100:no-new").unwrap();
+        assert_eq!((name.as_str(), put.value.as_str()), ("acme.dev/gpu", "a100"));
+        assert_eq!(put.effect, TaintEffect::NoNew);
+        let (name, put) = taint("spot:evict").unwrap();
+        assert_eq!(
+            (name.as_str(), put.value.as_str(), put.effect),
+            ("spot", "", TaintEffect::Evict)
+        );
+        for wrong in ["spot", "spot:stop", ":evict", "s!:evict", "spot=a b:evict", ""] {
+            assert!(taint(wrong).is_err(), "{wrong}");
+        }
+    }
 }

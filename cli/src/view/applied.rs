@@ -3,6 +3,7 @@
 use super::table::{Cell, Style, Table, Tone};
 use super::{count, printable};
 use heddle_protocol::api::apply::{Applied, AppliedObject, Change};
+use heddle_protocol::api::step::{Action, Step};
 use heddle_protocol::report::WaitingOn;
 
 /// What was done: each object, then what starts and stops where, then what waits.
@@ -18,12 +19,31 @@ pub fn planned(applied: &Applied, style: Style) -> String {
         Change::Unchanged => "unchanged".to_owned(),
         Change::Deleted => "would be deleted".to_owned(),
     });
-    if applied.changes.is_empty() {
-        text.push_str("no replica would start or stop\n");
+    let steps = steps(&applied.steps);
+    match steps.as_str() {
+        "" => text.push_str("no replica would start or stop\n"),
+        steps => text.push_str(&format!("replicas: {steps}\n")),
     }
-    text.push_str(&Tone::Dim.paint(&format!("as of commit {}; nothing was changed", applied.commit), style));
+    let line = format!(
+        "as of commit {0}; nothing was changed; `heddle apply --at {0}` does exactly this, or refuses",
+        applied.commit
+    );
+    text.push_str(&Tone::Dim.paint(&line, style));
     text.push('\n');
     text
+}
+
+/// How many replicas start, stop, and so on: `3 start, 1 move`.
+fn steps(steps: &[Step]) -> String {
+    let count = |action: &Action| -> u64 {
+        let mine = steps.iter().filter(|step| step.action == *action);
+        mine.map(|step| u64::from(step.count)).sum()
+    };
+    let each = Action::ALL.iter().map(|action| (count(action), action.as_str()));
+    let each = each.filter(|(count, _)| *count > 0);
+    each.map(|(count, word)| format!("{count} {word}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String) -> String {
@@ -40,13 +60,13 @@ fn draw(applied: &Applied, style: Style, word: impl Fn(&AppliedObject) -> String
     if !table.is_empty() {
         text.push_str(&table.render(style));
     }
-    for change in &applied.changes {
-        let tone = if change.after >= change.before {
-            Tone::Good
-        } else {
-            Tone::Warn
+    for step in &applied.steps {
+        let tone = match step.action {
+            Action::Start => Tone::Good,
+            Action::Move | Action::Update => Tone::Plain,
+            Action::Stop | Action::Preempt => Tone::Warn,
         };
-        text.push_str(&format!("{}\n", tone.paint(&change.to_string(), style)));
+        text.push_str(&format!("{}\n", tone.paint(&step.to_string(), style)));
     }
     // What is placed is on its way, and whoever waits is told how far; without a place nothing moves.
     for waiting in applied
@@ -112,6 +132,12 @@ mod tests {
                 {"workload": "shop/cart", "generation": 3, "host": "host-b", "before": 0, "after": 2},
                 {"workload": "shop/cart", "generation": 2, "host": "host-a", "before": 2, "after": 0},
             ],
+            "steps": [
+                {"action": "update", "workload": "shop/cart", "generation": 3, "count": 2, "before": 2,
+                 "from": "host-a", "to": "host-b"},
+                {"action": "preempt", "workload": "shop/batch", "generation": 1, "count": 1, "from": "host-b",
+                 "roomFor": "shop/cart"},
+            ],
             "waiting": [
                 {"workload": "shop/cart", "on": {"on": "units", "starting": 2}},
                 {"workload": "shop/cart", "on": {"on": "hosts", "missing": 1, "rejections": []}},
@@ -128,8 +154,8 @@ mod tests {
             "OBJECT              GENERATION  CHANGE\n\
              Platform local      1           unchanged\n\
              Workload shop/cart  3           updated\n\
-             + shop/cart@3 ×2 on host-b\n\
-             - shop/cart@2 ×2 on host-a\n\
+             ~ shop/cart@2→3 ×2 from host-a to host-b\n\
+             ! shop/batch@1 ×1 on host-b, to make room for shop/cart\n\
              ! shop/cart waits: 1 not placed: the fleet has no host\n\
              note: import wasi:config/store of api is met by config\n"
         );
@@ -139,11 +165,16 @@ mod tests {
     #[test]
     fn a_plan_says_that_nothing_was_changed() {
         let mut plan = applied();
-        plan.changes.clear();
         let text = planned(&plan, Style::Plain);
-        assert!(text.contains("would be updated"), "{text}");
         assert!(
-            text.ends_with("no replica would start or stop\nas of commit 41; nothing was changed\n"),
+            text.contains("would be updated") && text.contains("replicas: 2 update, 1 preempt\n"),
+            "{text}"
+        );
+        plan.changes.clear();
+        plan.steps.clear();
+        let text = planned(&plan, Style::Plain);
+        assert!(
+            text.contains("no replica would start or stop\nas of commit 41; nothing was changed; "),
             "{text}"
         );
     }

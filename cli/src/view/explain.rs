@@ -1,11 +1,8 @@
 //! Why a workload is where it is, or why it is not.
 
-use super::table::{Style, Table, Tone};
-use super::{count, printable, status};
+use super::table::Style;
+use super::{printable, status};
 use heddle_protocol::api::explain::Explanation;
-
-/// Most hosts whose own verdicts are shown; `--json` has all that were sent.
-const HOSTS_SHOWN: usize = 10;
 
 /// What the planner knew.
 pub fn draw(explanation: &Explanation, style: Style) -> String {
@@ -14,53 +11,9 @@ pub fn draw(explanation: &Explanation, style: Style) -> String {
         explanation.status.workload,
         status::describe(&explanation.status, style)
     );
-    if !explanation.spread.is_empty() {
-        text.push_str(&format!("spread:      {}\n", printable(&explanation.spread)));
-    }
-    if !explanation.chosen.is_empty() {
-        text.push_str("\nwhy these hosts\n");
-        let mut table = Table::new(&["HOST", "REPLICAS", "WHY"]);
-        for chosen in &explanation.chosen {
-            table.row([
-                chosen.host.to_string().into(),
-                chosen.count.to_string().into(),
-                printable(&chosen.why).into(),
-            ]);
-        }
-        text.push_str(&table.render(style));
-    }
-    if !explanation.refused.is_empty() {
-        text.push_str("\nwhy no other host takes one more\n");
-        for refused in &explanation.refused {
-            let line = format!(
-                "{}: {} (such as {})",
-                count(u64::from(refused.hosts), "host"),
-                refused.rejection,
-                refused.example
-            );
-            text.push_str(&format!("  {}\n", printable(&line)));
-        }
-    }
-    let several: Vec<_> = explanation
-        .hosts
-        .iter()
-        .filter(|verdict| verdict.rejections.len() > 1)
-        .collect();
-    if !several.is_empty() {
-        text.push_str("\nhosts with more than one reason\n");
-        for verdict in several.iter().take(HOSTS_SHOWN) {
-            let reasons: Vec<String> = verdict.rejections.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("  {}: {}\n", verdict.host, printable(&reasons.join("; "))));
-        }
-        if several.len() > HOSTS_SHOWN {
-            text.push_str(&format!("  and {} more\n", several.len() - HOSTS_SHOWN));
-        }
-    }
-    if !explanation.would_help.is_empty() {
-        text.push_str("\nwhat would help\n");
-        for help in &explanation.would_help {
-            text.push_str(&format!("  {}\n", Tone::Good.paint(&printable(help), style)));
-        }
+    for line in explanation.to_string().lines() {
+        text.push_str(&printable(line));
+        text.push('\n');
     }
     text
 }
@@ -81,13 +34,14 @@ mod tests {
                 "waiting": [{"on": "hosts", "missing": 1, "rejections": [
                     {"rejection": {"rule": "label", "label": "zone", "wanted": "a", "found": "b"}, "hosts": 2, "example": "host-2"}]}],
             },
-            "spread": "evenly over hosts",
-            "chosen": [{"host": "host-1", "count": 1, "why": "fewest replicas"}],
-            "refused": [{"rejection": {"rule": "label", "label": "zone", "wanted": "a", "found": "b"}, "hosts": 2, "example": "host-2"}],
-            "hosts": [
-                {"host": "host-2", "rejections": [{"rule": "label", "label": "zone", "wanted": "a", "found": "b"}, {"rule": "cordoned"}]},
-                {"host": "host-3", "rejections": [{"rule": "label", "label": "zone", "wanted": "a", "found": "b"}]},
+            "wishes": "evenly over hosts",
+            "chosen": [{"host": "host-1", "count": 1, "why": "fits", "second": {"host": "host-4", "why": "it is fuller"}}],
+            "open": 1,
+            "refusing": [
+                {"hosts": 1, "nearest": "host-3", "rejections": [{"rule": "label", "label": "zone", "wanted": "a", "found": "b\u{1b}"}]},
+                {"hosts": 2, "nearest": "host-2", "rejections": [{"rule": "memory", "neededBytes": 2048, "freeBytes": 1024}, {"rule": "cordoned"}]},
             ],
+            "nearest": [],
             "would_help": ["give host-2 the label zone=a"],
         }))
         .unwrap();
@@ -98,12 +52,10 @@ mod tests {
              waits:       1 not placed: 2 hosts: label zone is b, needs a\n\
              HOST    GENERATION  REPLICAS  PHASE\n\
              host-1  1           1         ready\n\
-             spread:      evenly over hosts\n\
-             \nwhy these hosts\n\
-             HOST    REPLICAS  WHY\n\
-             host-1  1         fewest replicas\n\
-             \nwhy no other host takes one more\n  2 hosts: label zone is b, needs a (such as host-2)\n\
-             \nhosts with more than one reason\n  host-2: label zone is b, needs a; cordoned\n\
+             wishes: evenly over hosts\n\
+             \nwhy it is where it is\n  host-1 ×1: fits\n    rather than host-4: it is fuller\n\
+             \n1 host would take one more; why the others would not\n  host-3: label zone is b\\u{1b}, needs a\n  \
+             2 hosts: 1Ki of memory free, a replica needs 2Ki; cordoned (host-2 is nearest)\n\
              \nwhat would help\n  give host-2 the label zone=a\n"
         );
     }

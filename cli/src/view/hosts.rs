@@ -3,6 +3,7 @@
 use super::table::{Cell, Style, Table, Tone};
 use super::{age, printable};
 use heddle_protocol::api::hosts::{HostList, HostState, HostStatus};
+use heddle_protocol::manifest::Cpu;
 use heddle_protocol::report::Bytes;
 use serde::Serialize;
 
@@ -19,6 +20,7 @@ pub fn table(list: &HostList, style: Style) -> String {
         "MEMORY",
         "LISTENERS",
         "LABELS",
+        "TAINTS",
         "WHY",
     ]);
     for host in &list.hosts {
@@ -30,6 +32,7 @@ pub fn table(list: &HostList, style: Style) -> String {
             memory(host).into(),
             pairs(host.bound.iter().map(|(name, at)| (name.as_str(), at.as_str()))).into(),
             pairs(own_labels(host)).into(),
+            printable(&taints(host)).into(),
             printable(&why(host)).into(),
         ]);
     }
@@ -57,6 +60,12 @@ pub fn describe(host: &HostStatus, style: Style) -> String {
         format!("{} of {}", host.replicas, host.capacity.replica_slots),
     );
     line("memory", memory(host));
+    if let Some(millis) = host.capacity.cpu_millis {
+        line("cpu", Cpu::from_millicores(u64::from(millis)).to_string());
+    }
+    let resources = host.capacity.resources.iter();
+    let resources: Vec<String> = resources.map(|(name, count)| format!("{name}={count}")).collect();
+    line("resources", printable(&resources.join(" ")));
     if let Some(max) = host.capacity.instance_memory_bytes_max {
         line("per instance", format!("at most {}", Bytes(max)));
     }
@@ -76,6 +85,7 @@ pub fn describe(host: &HostStatus, style: Style) -> String {
         "labels",
         pairs(host.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
     );
+    line("taints", printable(&taints(host)));
     line(
         "listeners",
         pairs(host.bound.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
@@ -132,6 +142,13 @@ fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     )
 }
 
+/// `acme.dev/gpu:no-new spot=yes:evict`, as `hosts taint` takes them.
+fn taints(host: &HostStatus) -> String {
+    let each = host.taints.iter();
+    let each = each.map(|(name, taint)| format!("{}:{}", taint.named(name), taint.effect.as_str()));
+    each.collect::<Vec<_>>().join(" ")
+}
+
 fn why(host: &HostStatus) -> String {
     let errors: Vec<String> = host
         .capability_errors
@@ -178,6 +195,20 @@ mod tests {
             table(&list, Style::Plain),
             "HOST    STATE  HEARTBEAT  REPLICAS  MEMORY     LISTENERS            LABELS\n\
              host-1  ready  340ms ago  3/1000    192Mi/2Gi  web=127.0.0.1:18081  zone=a\n"
+        );
+    }
+
+    #[test]
+    fn taints_are_shown_as_they_are_put_on() {
+        let mut tainted = host();
+        tainted.taints = serde_json::from_value(json!({
+            "acme.dev/gpu": {"effect": "no-new"}, "spot": {"value": "yes", "effect": "evict"},
+        }))
+        .unwrap();
+        let text = describe(&tainted, Style::Plain);
+        assert!(
+            text.contains("taints:       acme.dev/gpu:no-new spot=yes:evict\n"),
+            "{text}"
         );
     }
 

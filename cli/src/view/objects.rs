@@ -2,9 +2,11 @@
 
 use super::table::{Style, Table};
 use super::{age, status, yaml};
-use heddle_protocol::api::objects::{ObjectKind, Objects, StoredObject};
+use heddle_protocol::api::objects::{ObjectKind, Objects, QuotaUse, StoredObject};
 use heddle_protocol::api::status::WorkloadStatus;
-use heddle_protocol::manifest::{Object, Scale, Trigger, Workload};
+use heddle_protocol::manifest::{Cpu, Object, Scale, Trigger, Workload};
+use heddle_protocol::record::QuotaLimits;
+use heddle_protocol::report::Bytes;
 use heddle_protocol::time::UnixMs;
 
 /// One line per object, with what matters of its kind.
@@ -18,6 +20,16 @@ pub fn table(kind: ObjectKind, objects: &Objects, now: UnixMs, style: Style) -> 
         ObjectKind::Config => &["CONFIG", "GENERATION", "AGE", "KEYS"],
         ObjectKind::SecretRef => &["SECRETREF", "GENERATION", "AGE", "BACKEND", "PATH", "VERSION"],
         ObjectKind::Policy => &["POLICY", "GENERATION", "AGE", "KEYS"],
+        ObjectKind::Quota => &[
+            "QUOTA",
+            "GENERATION",
+            "AGE",
+            "WORKLOADS",
+            "REPLICAS",
+            "MEMORY",
+            "CPU",
+            "RESOURCES",
+        ],
     };
     let mut table = Table::new(headings);
     for object in &objects.objects {
@@ -77,9 +89,33 @@ fn summary(object: &StoredObject) -> Vec<String> {
             vec![secret.spec.from, secret.spec.path, version]
         }
         Ok(Object::Policy(policy)) => vec![policy.spec.signatures.cosign.len().to_string()],
+        Ok(Object::Quota(quota)) => of_quota(&quota.spec.limits(), object.used.as_ref()),
         // A newer server may know more than this program; the name and generation are still true.
         Err(_) => Vec::new(),
     }
+}
+
+/// Used of allowed, for each thing that is bounded.
+fn of_quota(allowed: &QuotaLimits, used: Option<&QuotaUse>) -> Vec<String> {
+    let nothing = QuotaUse::default();
+    let used = used.unwrap_or(&nothing);
+    let plain = |amount: u64| amount.to_string();
+    let bytes = |amount: u64| Bytes(amount).to_string();
+    let millis = |amount: u64| Cpu::from_millicores(amount).to_string();
+    let of = |used: u64, allowed: Option<u64>, write: &dyn Fn(u64) -> String| {
+        allowed.map_or(String::new(), |allowed| format!("{}/{}", write(used), write(allowed)))
+    };
+    let resources = allowed.resources.iter().map(|(name, allowed)| {
+        let used = used.resources.get(name).copied().unwrap_or(0);
+        format!("{name}={used}/{allowed}")
+    });
+    vec![
+        of(used.workloads, allowed.workloads, &plain),
+        of(used.replicas, allowed.replicas, &plain),
+        of(used.memory_bytes, allowed.memory_bytes, &bytes),
+        of(used.cpu_millis, allowed.cpu_millis, &millis),
+        resources.collect::<Vec<_>>().join(" "),
+    ]
 }
 
 fn of_workload(workload: &Workload) -> Vec<String> {
@@ -122,6 +158,28 @@ fn keys<V>(map: &std::collections::BTreeMap<String, V>) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_quota_shows_how_much_of_it_is_used() {
+        let objects: Objects = serde_json::from_value(json!({
+            "commit": 3, "more": false,
+            "objects": [{
+                "name": "shop/limits", "generation": 1, "applied_at": 1_000,
+                "manifest": {
+                    "apiVersion": "heddle.dev/v1", "kind": "Quota", "metadata": {"name": "limits", "namespace": "shop"},
+                    "spec": {"replicas": 10, "memory": "2Gi", "cpu": 4, "resources": {"gpu": 2}},
+                },
+                "used": {"workloads": 2, "replicas": 12, "memory_bytes": 1_073_741_824u64, "cpu_millis": 500,
+                         "resources": {"gpu": 1}},
+            }],
+        }))
+        .unwrap();
+        assert_eq!(
+            table(ObjectKind::Quota, &objects, UnixMs(6_000), Style::Plain),
+            "QUOTA        GENERATION  AGE  REPLICAS  MEMORY   CPU     RESOURCES\n\
+             shop/limits  1           5s   12/10     1Gi/2Gi  500m/4  gpu=1/2\n"
+        );
+    }
 
     #[test]
     fn workloads_show_what_runs_and_what_calls_it() {

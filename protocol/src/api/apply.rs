@@ -1,6 +1,7 @@
 //! `apply` and `plan`: take a manifest as intent, or say what taking it would do.
 
 use super::Verb;
+use super::step::Step;
 use crate::id::Generation;
 use crate::report::{PlacementChange, WaitingOn};
 use schemars::JsonSchema;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Apply {
     /// The documents in canonical JSON. A `file:` image was uploaded before and stands here as `sha256:…`.
     pub documents: Vec<serde_json::Value>,
-    /// Refuses unless this is still the newest commit.
+    /// Refuses unless this does what a plan of the same documents at this commit said: if the plan is remembered, it must
+    /// be the same one now; otherwise this must still be the newest commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
 }
@@ -34,6 +36,9 @@ pub struct Applied {
     pub objects: Vec<AppliedObject>,
     /// What starts and stops where. Of thousands the first; a note says so.
     pub changes: Vec<PlacementChange>,
+    /// The same put together: what starts, stops, moves, is updated or makes room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// What would stay without a place, by workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,
@@ -54,7 +59,7 @@ pub struct Waiting {
 /// One object of an apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedObject {
-    /// `Platform`, `Workload`, `Config`, `SecretRef` or `Policy`.
+    /// `Platform`, `Workload`, `Config`, `SecretRef`, `Policy` or `Quota`.
     pub kind: String,
     /// Its name; `namespace/name` for all but platforms.
     pub name: String,

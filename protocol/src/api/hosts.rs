@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::host_report::{Accepted, Capacity, Engine};
 use crate::host_spec::Feature;
 use crate::id::{BootId, CapabilityName, HostId};
-use crate::record::HostAdmin;
+use crate::record::{HostAdmin, Taint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,9 @@ pub struct HostStatus {
     pub boot_id: Option<BootId>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What keeps replicas away that do not put up with it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taints: BTreeMap<String, Taint>,
     /// What it has to give.
     pub capacity: Capacity,
     /// Replicas placed on it.
@@ -118,6 +121,19 @@ pub struct SetHost {
     pub admin: HostAdmin,
 }
 
+/// Puts a taint on a host, or takes it off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaintHost {
+    /// The host.
+    pub host: HostId,
+    /// The taint's name: one of a name is on a host.
+    pub name: String,
+    /// The taint; none takes it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<Taint>,
+}
+
 /// Forgets a host: it must join again, and its replicas are placed elsewhere at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +170,12 @@ impl Verb for Hosts {
 
 impl Verb for SetHost {
     const NAME: &'static str = "host-set";
+    const WRITES: bool = true;
+    type Answer = Applied;
+}
+
+impl Verb for TaintHost {
+    const NAME: &'static str = "host-taint";
     const WRITES: bool = true;
     type Answer = Applied;
 }

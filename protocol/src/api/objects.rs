@@ -5,6 +5,7 @@ use super::apply::Applied;
 use crate::id::{Generation, WorkloadId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,8 @@ pub enum ObjectKind {
     SecretRef,
     /// What a namespace asks of images.
     Policy,
+    /// How much a namespace may have.
+    Quota,
 }
 
 impl ObjectKind {
@@ -30,6 +33,7 @@ impl ObjectKind {
             Self::Config => "Config",
             Self::SecretRef => "SecretRef",
             Self::Policy => "Policy",
+            Self::Quota => "Quota",
         }
     }
 
@@ -41,6 +45,7 @@ impl ObjectKind {
             Self::Config => "configs",
             Self::SecretRef => "secretrefs",
             Self::Policy => "policies",
+            Self::Quota => "quotas",
         }
     }
 }
@@ -97,6 +102,25 @@ pub struct StoredObject {
     /// Of a workload, the generations that `undo` can go back to, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Generation>,
+    /// Of a quota, what the namespace's workloads ask for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<QuotaUse>,
+}
+
+/// What the workloads of a namespace ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuotaUse {
+    /// Workloads.
+    pub workloads: u64,
+    /// Replicas wanted.
+    pub replicas: u64,
+    /// Memory that those reserve, in bytes.
+    pub memory_bytes: u64,
+    /// Processor time that those reserve, in thousandths of a core.
+    pub cpu_millis: u64,
+    /// Countable things that those reserve, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
 }
 
 /// Deletes objects: all of them in one commit, or none.

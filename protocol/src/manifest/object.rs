@@ -2,6 +2,7 @@
 
 use super::config::{Config, SecretRef};
 use super::platform::Platform;
+use super::quota::Quota;
 use super::trust::Policy;
 use super::workload::Workload;
 use schemars::JsonSchema;
@@ -72,17 +73,20 @@ pub enum Kind {
     SecretRef,
     /// What a namespace asks of images.
     Policy,
+    /// How much a namespace may have.
+    Quota,
     /// Components that run together as one replica.
     Workload,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Platform,
         Kind::Config,
         Kind::SecretRef,
         Kind::Policy,
+        Kind::Quota,
         Kind::Workload,
     ];
 
@@ -93,6 +97,7 @@ impl Kind {
             Kind::Config => "Config",
             Kind::SecretRef => "SecretRef",
             Kind::Policy => "Policy",
+            Kind::Quota => "Quota",
             Kind::Workload => "Workload",
         }
     }
@@ -116,6 +121,8 @@ pub enum Object {
     SecretRef(SecretRef),
     /// What a namespace asks of images.
     Policy(Policy),
+    /// How much a namespace may have.
+    Quota(Quota),
     /// Components that run together as one replica. Boxed: it is several times the size of the others.
     Workload(Box<Workload>),
 }
@@ -128,6 +135,7 @@ impl Object {
             Object::Config(_) => Kind::Config,
             Object::SecretRef(_) => Kind::SecretRef,
             Object::Policy(_) => Kind::Policy,
+            Object::Quota(_) => Kind::Quota,
             Object::Workload(_) => Kind::Workload,
         }
     }
@@ -139,6 +147,7 @@ impl Object {
             Object::Config(config) => &config.metadata.name,
             Object::SecretRef(secret) => &secret.metadata.name,
             Object::Policy(policy) => &policy.metadata.name,
+            Object::Quota(quota) => &quota.metadata.name,
             Object::Workload(workload) => &workload.metadata.name,
         }
     }
@@ -150,6 +159,7 @@ impl Object {
             Object::Config(config) => Some(&config.metadata.namespace),
             Object::SecretRef(secret) => Some(&secret.metadata.namespace),
             Object::Policy(policy) => Some(&policy.metadata.namespace),
+            Object::Quota(quota) => Some(&quota.metadata.namespace),
             Object::Workload(workload) => Some(&workload.metadata.namespace),
         }
     }
@@ -161,6 +171,7 @@ impl Object {
             Object::Config(config) => &config.metadata.labels,
             Object::SecretRef(secret) => &secret.metadata.labels,
             Object::Policy(policy) => &policy.metadata.labels,
+            Object::Quota(quota) => &quota.metadata.labels,
             Object::Workload(workload) => &workload.metadata.labels,
         }
     }

@@ -200,6 +200,14 @@ fn split_number(text: &str) -> (Option<u64>, &str) {
     (digits.parse().ok(), rest)
 }
 
+/// How many of each countable thing, by name.
+pub(super) fn counts_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+    })
+}
+
 macro_rules! written_as_text {
     ($type:ident, $format:literal, $types:tt) => {
         impl Serialize for $type {

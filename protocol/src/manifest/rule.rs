@@ -26,7 +26,7 @@ rules! {
     KEY_NOT_TEXT = "key-not-text": "Keys are text.";
     NUMBER_OUT_OF_RANGE = "number-out-of-range": "A number fits in 64 bits and is finite.";
     UNKNOWN_API_VERSION = "unknown-api-version": "The `apiVersion` is `heddle.dev/v1`.";
-    UNKNOWN_KIND = "unknown-kind": "The `kind` is Platform, Config, SecretRef, Policy or Workload.";
+    UNKNOWN_KIND = "unknown-kind": "The `kind` is Platform, Config, SecretRef, Policy, Quota or Workload.";
     UNKNOWN_FIELD = "unknown-field": "Only fields of the manifest's shape are written.";
     MISSING_FIELD = "missing-field": "Fields without a default are written.";
     WRONG_TYPE = "wrong-type": "A value has the type of its field.";
@@ -66,6 +66,9 @@ rules! {
     LINK_CYCLE = "link-cycle": "Composed components do not import each other in a circle.";
     LINK_TO_SELF = "link-to-self": "A component or workload is not linked to itself.";
     EMPTY_RULE = "empty-rule": "A condition names at least one thing that it asks for.";
+    BAD_VERSION_RULE = "bad-version-rule": "A requirement on versions is Semantic Versioning's, such as `>=1.2, <2`.";
+    AVOID_SELF = "avoid-self": "A workload is not kept away from itself: `maxPerHost` and `spread` share its replicas out.";
+    NEEDS_MAX_SKEW = "needs-max-skew": "`hard` only has a meaning beside `maxSkew`.";
     ZERO_WEIGHTS = "zero-weights": "At least one of the weights is greater than 0.";
     SINGLETON = "singleton": "A workload with `stopAfter` is a singleton: one replica, no surge.";
     TOO_MANY_PROBLEMS = "too-many-problems": "Only the first problems are listed.";

@@ -4,6 +4,7 @@
 use super::config::{Config, SecretRef};
 use super::object::Kind;
 use super::platform::Platform;
+use super::quota::Quota;
 use super::trust::Policy;
 use super::workload::Workload;
 use schemars::generate::SchemaSettings;
@@ -45,6 +46,7 @@ fn generate() -> Value {
     generator.subschema_for::<Config>();
     generator.subschema_for::<SecretRef>();
     generator.subschema_for::<Policy>();
+    generator.subschema_for::<Quota>();
     generator.subschema_for::<Workload>();
     let mut definitions = generator.take_definitions(true);
     for kind in Kind::ALL {
@@ -59,7 +61,7 @@ fn generate() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Heddle manifest",
-        "description": "One document of a manifest: a Platform, Config, SecretRef, Policy or Workload.",
+        "description": "One document of a manifest: a Platform, Config, SecretRef, Policy, Quota or Workload.",
         "oneOf": any,
         "$defs": definitions,
     })

@@ -35,14 +35,14 @@ pub(super) fn check_head(tree: &Node, origin: &Origin<'_>, problems: &mut Vec<Pr
         Some(_) => {}
     }
     let Some(found) = tree.get("kind") else {
-        let message = "`kind` is missing; write Platform, Config, SecretRef, Policy or Workload".to_owned();
+        let message = "`kind` is missing; write Platform, Config, SecretRef, Policy, Quota or Workload".to_owned();
         problems.push(origin.problem(&root.key("kind"), rule::MISSING_FIELD, message));
         return None;
     };
     let kind = Kind::ALL.into_iter().find(|kind| found.text() == Some(kind.as_str()));
     if kind.is_none() {
         let message = format!(
-            "`kind` is Platform, Config, SecretRef, Policy or Workload and {} was found",
+            "`kind` is Platform, Config, SecretRef, Policy, Quota or Workload and {} was found",
             found.describe()
         );
         let problem = origin.problem(&root.key("kind"), rule::UNKNOWN_KIND, message);

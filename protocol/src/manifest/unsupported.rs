@@ -5,8 +5,6 @@
 
 use super::document::Document;
 use super::object::Object;
-use super::placement::{Placement, Selector, Strategy};
-use super::platform::Platform;
 use super::policy::RolloutStrategy;
 use super::problem::{FieldPath, Problem, in_order};
 use super::rule;
@@ -19,8 +17,7 @@ pub fn unsupported(document: &Document) -> Vec<Problem> {
         problems: Vec::new(),
     };
     match &document.object {
-        Object::Platform(platform) => found.platform(platform),
-        Object::Config(_) | Object::SecretRef(_) | Object::Policy(_) => {}
+        Object::Platform(_) | Object::Config(_) | Object::SecretRef(_) | Object::Policy(_) | Object::Quota(_) => {}
         Object::Workload(workload) => found.workload(workload),
     }
     in_order(found.problems)
@@ -50,64 +47,13 @@ impl Found<'_> {
         self.not_yet(written, at, what, "remove it");
     }
 
-    fn platform(&mut self, platform: &Platform) {
-        let at = FieldPath::spec();
-        self.selector(&at.key("hosts"), &platform.spec.hosts);
-    }
-
     fn workload(&mut self, workload: &Workload) {
         let (spec, at) = (&workload.spec, FieldPath::spec());
-        self.placement(&spec.placement);
         let health = at.key("health");
         self.removed(spec.health.ready.is_some(), &health.key("ready"), "health checks");
         self.removed(spec.health.live.is_some(), &health.key("live"), "health checks");
         self.rollout(workload);
         self.disconnect(workload);
-    }
-
-    fn selector(&mut self, at: &FieldPath, selector: &Selector) {
-        for (key, condition) in selector {
-            let at = at.entry(key);
-            for (field, written) in [("gt", condition.gt.is_some()), ("lt", condition.lt.is_some())] {
-                self.not_yet(
-                    written,
-                    &at.key(field),
-                    "comparisons of labels",
-                    "use `in`, `notIn` or `exists`",
-                );
-            }
-        }
-    }
-
-    fn placement(&mut self, placement: &Placement) {
-        let at = FieldPath::spec().key("placement");
-        for (index, required) in placement.require.iter().enumerate() {
-            self.selector(&at.key("require").index(index), required);
-        }
-        self.not_yet(
-            !placement.prefer.is_empty(),
-            &at.key("prefer"),
-            "preferences",
-            "remove it, or use `require`",
-        );
-        for (index, spread) in placement.spread.iter().enumerate() {
-            let at = at.key("spread").index(index).key("maxSkew");
-            self.not_yet(
-                spread.max_skew.is_some(),
-                &at,
-                "bounds on skew",
-                "remove it; shares are even without it",
-            );
-        }
-        self.removed(!placement.avoid.is_empty(), &at.key("avoid"), "anti-affinity");
-        let pack = placement.strategy == Strategy::Pack;
-        self.not_yet(
-            pack,
-            &at.key("strategy"),
-            "packing",
-            "remove it, or write `strategy: spread`",
-        );
-        self.removed(placement.priority != 0, &at.key("priority"), "priorities");
     }
 
     fn rollout(&mut self, workload: &Workload) {

@@ -11,6 +11,7 @@ mod link;
 mod placement;
 mod platform;
 mod policy;
+mod quota;
 mod schedule;
 mod syntax;
 mod trigger;
@@ -37,11 +38,22 @@ pub fn validate(documents: &[Document]) -> Vec<Problem> {
             Object::Config(object) => config::check_config(&mut check, object),
             Object::SecretRef(object) => config::check_secret_ref(&mut check, object),
             Object::Policy(object) => trust::check_policy(&mut check, object),
+            Object::Quota(object) => quota::check(&mut check, object),
             Object::Workload(object) => workload::check(&mut check, object),
         }
     }
     across::check(documents, &mut problems);
     in_order(problems)
+}
+
+/// Whether a text has the form of a label's key, which names of taints and resources have too.
+pub fn is_label_key(text: &str) -> bool {
+    syntax::label_key(text).is_ok()
+}
+
+/// Whether a text has the form of a label's value.
+pub fn is_label_value(text: &str) -> bool {
+    syntax::label_value(text).is_ok()
 }
 
 /// One document under examination.

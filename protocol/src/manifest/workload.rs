@@ -181,6 +181,13 @@ pub struct Reserve {
     /// Memory; `limits.memory` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// Processor time; none when left out. Hosts that were not told how much they have take any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Countable things, as agents offer them with `--resource`: `{ acme.dev/gpu: 1 }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::quantity::counts_schema")]
+    pub resources: BTreeMap<String, u32>,
 }
 
 impl Reserve {

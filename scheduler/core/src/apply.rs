@@ -20,7 +20,9 @@ mod nearest;
 mod objects;
 mod offer;
 mod order;
+mod placement;
 mod platform;
+mod quota;
 mod renew;
 mod route;
 mod rules;
@@ -29,14 +31,17 @@ mod signature;
 mod workload;
 
 pub use garbage::collect_garbage;
-pub use host::{Joining, decide_forget, decide_join, decide_set_host, decide_token};
+pub use host::{Joining, decide_forget, decide_join, decide_set_host, decide_taint, decide_token};
 pub use known::*;
 pub use objects::{decide_delete, decide_undo};
+pub use placement::{rules_of, spread_of};
+pub use quota::quota_use;
 pub use renew::{renew_secrets, secrets_followed};
 pub use rules::*;
 pub(crate) use secret::uses as secret_uses;
 
 use crate::plan::{Plan, plan_only};
+use crate::steps::steps;
 use crate::world::{Dirty, World};
 use changes::Changes;
 use heddle_protocol::api::apply::{Applied, Waiting};
@@ -90,6 +95,7 @@ impl Decision {
         let mut applied = self.applied.clone();
         applied.commit = commit;
         applied.changes = report.changes();
+        applied.steps = steps(world, &applied.changes);
         // Units that start are no hindrance; what has no place is.
         let hinders =
             |on: &heddle_protocol::report::WaitingOn| !matches!(on, heddle_protocol::report::WaitingOn::Units { .. });
@@ -133,8 +139,14 @@ pub fn decide_apply(
             signature::take(&mut changes, index, &resolved.document, policy)?;
         }
     }
+    for (index, resolved) in documents.iter().enumerate() {
+        if let Object::Quota(quota) = &resolved.document.object {
+            quota::take(&mut changes, index, &resolved.document, quota)?;
+        }
+    }
     workload::take_all(&mut changes, documents)?;
     workload::renew_users(&mut changes, documents.len())?;
     route::check_owners(&mut changes, documents);
+    quota::check(&mut changes, world, documents);
     changes.finish()
 }

@@ -1,13 +1,20 @@
 //! Why a workload is where it is, or why it is not: what the planner knew, printed.
 //!
-//! In: the world and the time. Out: for each host with replicas why there, for each other host every check that it
-//! fails, and the smallest changes that would let a missing replica be placed.
+//! In: the world and the time. Out: for each host with replicas why there and what came second; for the other hosts every
+//! check that they fail, those that share all of them together; and the smallest changes that would let a missing replica
+//! be placed.
 
-use crate::place::filter::{HOST_LABEL, count_refusals};
-use crate::place::{Bounds, Fleet, HostView, Need, capacity};
+mod kinds;
+mod remedy;
+mod wishes;
+
+use crate::liveness::HostLiveness;
+use crate::place::capacity::{self, Take};
+use crate::place::filter::HOST_LABEL;
+use crate::place::{Bounds, Fleet, HostView, Need};
 use crate::workload_status::StatusView;
 use crate::world::World;
-use heddle_protocol::api::explain::{Chosen, Explanation, HostVerdict};
+use heddle_protocol::api::explain::{Chosen, Explanation, HostVerdict, Second};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::record::{Intent, Replicas, WorkloadRecord};
@@ -15,11 +22,12 @@ use heddle_protocol::report::{Bytes, Rejection, WaitingOn};
 use heddle_protocol::time::Mono;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use wishes::Wishes;
 
-/// Hosts whose every failing check is listed.
-const VERDICTS_MAX: usize = 100;
-/// Changes that are suggested.
-const SUGGESTIONS_MAX: usize = 5;
+/// Refusing hosts that are listed by themselves.
+const NEAREST_MAX: usize = 100;
+/// Hosts with replicas of which it is said what came second.
+const SECONDS_MAX: usize = 100;
 
 /// Explains one workload; none if there is nothing of it.
 pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation> {
@@ -29,38 +37,65 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
         return Some(Explanation {
             commit: world.head.n,
             status,
-            spread: "none: it was deleted".to_owned(),
+            wishes: "none: it was deleted".to_owned(),
             chosen: Vec::new(),
-            refused: Vec::new(),
-            hosts: Vec::new(),
+            open: 0,
+            refusing: Vec::new(),
+            nearest: Vec::new(),
             would_help: Vec::new(),
         });
     };
-    let template = world.templates.get(&record.template).map(Arc::as_ref);
-    let need = Need {
-        intent: &record.intent,
-        template,
-    };
+    let asked = Asked::new(world, id, record, now);
     let counts = counts_of(world, id, record);
-    let bounds = Bounds::of(world, id, now);
-    let verdicts = verdicts(&need, bounds.as_ref(), view.fleet(), &counts);
-    let firsts = verdicts
-        .iter()
-        .filter_map(|v| Some((v.host.clone(), v.rejections.first()?.clone())));
-    let refused = count_refusals(firsts);
-    let would_help = match missing(&status) {
-        0 => Vec::new(),
-        _ => suggestions(&need, &verdicts),
+    let (open, refusing) = judge(&asked, view.fleet(), &counts);
+    let kinds = kinds::kinds(&refusing);
+    let leaving = |host: &HostId| view.fleet().get(host).is_some_and(HostView::is_emptied);
+    let is_stuck = open.is_empty() && counts.keys().any(leaving);
+    let would_help = match missing(&status) > 0 || is_stuck {
+        true => remedy::suggestions(world, id, record, &kinds),
+        false => Vec::new(),
+    };
+    let wishes = Wishes::new(world, id, record, view.fleet(), &counts);
+    let mut nearest: Vec<&(&HostView<'_>, Vec<Rejection>)> = refusing.iter().collect();
+    nearest.sort_by_cached_key(|(host, rejections)| (kinds::distance(rejections), host.id.clone()));
+    let verdict = |(host, rejections): &&(&HostView<'_>, Vec<Rejection>)| HostVerdict {
+        host: host.id.clone(),
+        rejections: rejections.clone(),
     };
     Some(Explanation {
         commit: world.head.n,
-        spread: spread_in_words(&record.intent),
-        chosen: chosen(&need, view.fleet(), &counts, &status),
-        refused,
-        hosts: verdicts.into_iter().take(VERDICTS_MAX).collect(),
+        wishes: wishes.in_words(),
+        chosen: chosen(&asked, view.fleet(), &counts, &status, &wishes, &open),
+        open: u32::try_from(open.len()).unwrap_or(u32::MAX),
+        nearest: nearest.iter().take(NEAREST_MAX).map(verdict).collect(),
+        refusing: kinds,
         would_help,
         status,
     })
+}
+
+/// What is asked of each host.
+struct Asked<'a> {
+    need: Need<'a>,
+    bounds: Option<Bounds<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(world: &'a World, id: &'a WorkloadId, record: &'a WorkloadRecord, now: Mono) -> Self {
+        let template = world.templates.get(&record.template).map(Arc::as_ref);
+        let intent = &record.intent;
+        Self {
+            need: Need { intent, template },
+            bounds: Bounds::of(world, id, now),
+        }
+    }
+
+    /// Every reason why a host would not take one more replica.
+    fn refusals(&self, host: &HostView<'_>) -> Vec<Rejection> {
+        let mut all = self.need.refusals(host);
+        all.extend(self.bounds.iter().flat_map(|bounds| bounds.refusals(host)));
+        all
+    }
 }
 
 fn counts_of(world: &World, id: &WorkloadId, record: &WorkloadRecord) -> BTreeMap<HostId, u32> {
@@ -79,212 +114,116 @@ fn missing(status: &WorkloadStatus) -> u32 {
     each.sum()
 }
 
-/// Every host that would not take one more, with every check that fails.
-fn verdicts(
-    need: &Need<'_>,
-    bounds: Option<&Bounds<'_>>,
-    fleet: &Fleet<'_>,
+/// A host with every check that it fails.
+type Refusing<'f, 'a> = (&'f HostView<'a>, Vec<Rejection>);
+
+/// The hosts that would take one more, and those that would not. A daemon wants one per host: those that have it are
+/// neither.
+fn judge<'f, 'a>(
+    asked: &Asked<'_>,
+    fleet: &'f Fleet<'a>,
     counts: &BTreeMap<HostId, u32>,
-) -> Vec<HostVerdict> {
-    let daemon = need.intent.replicas == Replicas::Daemon;
-    let verdict = |host: &HostView<'_>| {
-        // A daemon that is there is no refusal that anybody wonders about.
-        let rejections = if daemon && counts.contains_key(host.id) {
-            Vec::new()
-        } else {
-            let own = need.refusals(host).into_iter();
-            own.chain(bounds.into_iter().flat_map(|bounds| bounds.refusals(host)))
-                .collect()
-        };
-        (!rejections.is_empty()).then(|| HostVerdict {
-            host: host.id.clone(),
-            rejections,
-        })
-    };
-    fleet.hosts().iter().filter_map(verdict).collect()
-}
-
-fn spread_in_words(intent: &Intent) -> String {
-    if intent.replicas == Replicas::Daemon {
-        return "one replica on each host that fits".to_owned();
-    }
-    let mut rules: Vec<String> = Vec::new();
-    for spread in &intent.spread {
-        let weights: Vec<String> = spread
-            .weights
-            .iter()
-            .map(|(value, weight)| format!("{value} {weight}"))
-            .collect();
-        rules.push(match weights.is_empty() {
-            true => format!("evenly by {}", spread.by),
-            false => format!("by {} as {}", spread.by, weights.join(" : ")),
-        });
-    }
-    rules.push("evenly over hosts".to_owned());
-    rules.push("emptiest host first".to_owned());
-    rules.join(", then ")
-}
-
-fn chosen(need: &Need<'_>, fleet: &Fleet<'_>, counts: &BTreeMap<HostId, u32>, status: &WorkloadStatus) -> Vec<Chosen> {
-    let why = |host: &HostView<'_>, count: u32| {
-        let mut parts = vec![match (host.observed.is_some(), need.fits(host)) {
-            (false, _) => "not heard yet, taken to hold it".to_owned(),
-            (true, true) => "fits".to_owned(),
-            (true, false) => "no longer fits: it moves away once replaced".to_owned(),
-        }];
-        for spread in need.intent.spread.iter().filter(|s| s.by != HOST_LABEL) {
-            let value = label(host, &spread.by);
-            let same = counts
-                .iter()
-                .filter(|(h, _)| fleet.get(h).is_some_and(|v| label(v, &spread.by) == value));
-            let total: u32 = same.map(|(_, count)| *count).sum();
-            parts.push(format!(
-                "{} {} has {total} of {}",
-                spread.by,
-                value.unwrap_or("(none)"),
-                status.desired
-            ));
-        }
-        if need.intent.replicas != Replicas::Daemon {
-            parts.push(format!("{count} of {} here", status.desired));
-        }
-        let (free, slots) = (capacity::free_bytes(host), capacity::free_slots(host));
-        parts.push(format!("{} and {slots} slots left", Bytes(free)));
-        parts.join("; ")
-    };
-    let each = counts.iter().map(|(host, count)| Chosen {
-        host: host.clone(),
-        count: *count,
-        why: fleet
-            .get(host)
-            .map_or("the host was forgotten".to_owned(), |view| why(view, *count)),
-    });
-    each.collect()
-}
-
-fn label<'a>(host: &HostView<'a>, label: &str) -> Option<&'a str> {
-    host.labels.and_then(|labels| labels.get(label)).map(String::as_str)
-}
-
-/// The smallest changes first: those of hosts that fail the fewest checks, one for each combination of checks.
-fn suggestions(need: &Need<'_>, verdicts: &[HostVerdict]) -> Vec<String> {
-    let mut nearest: Vec<&HostVerdict> = verdicts.iter().collect();
-    nearest.sort_by_key(|v| (v.rejections.len(), effort(&v.rejections), v.host.clone()));
-    let mut seen = Vec::new();
-    let mut texts = Vec::new();
-    for verdict in nearest {
-        let kinds: Vec<_> = verdict.rejections.iter().map(std::mem::discriminant).collect();
-        if seen.contains(&kinds) {
+) -> (Vec<&'f HostView<'a>>, Vec<Refusing<'f, 'a>>) {
+    let daemon = asked.need.intent.replicas == Replicas::Daemon;
+    let (mut open, mut refusing) = (Vec::new(), Vec::new());
+    for host in fleet.hosts() {
+        if daemon && counts.contains_key(host.id) {
             continue;
         }
-        seen.push(kinds);
-        let steps: Vec<String> = verdict.rejections.iter().map(|r| remedy(&verdict.host, r)).collect();
-        texts.push(steps.join(", and "));
+        let rejections = asked.refusals(host);
+        match rejections.is_empty() {
+            true => open.push(host),
+            false => refusing.push((host, rejections)),
+        }
     }
-    // Every fleet can grow.
-    texts.truncate(SUGGESTIONS_MAX - 1);
-    texts.push(new_host(need.intent));
-    texts
+    (open, refusing)
 }
 
-/// What is nearly enough comes before what is not: less memory to free.
-fn effort(rejections: &[Rejection]) -> u64 {
-    let each = rejections.iter().map(|r| match r {
-        Rejection::Memory {
-            needed_bytes,
-            free_bytes,
-        } => needed_bytes.saturating_sub(*free_bytes),
-        _ => 0,
-    });
-    each.sum()
+fn chosen(
+    asked: &Asked<'_>,
+    fleet: &Fleet<'_>,
+    counts: &BTreeMap<HostId, u32>,
+    status: &WorkloadStatus,
+    wishes: &Wishes<'_>,
+    open: &[&HostView<'_>],
+) -> Vec<Chosen> {
+    let daemon = asked.need.intent.replicas == Replicas::Daemon;
+    let rivals = if daemon { Vec::new() } else { wishes.rivals(open) };
+    let mut all = Vec::with_capacity(counts.len());
+    for (index, (host, count)) in counts.iter().enumerate() {
+        let view = fleet.get(host);
+        let stays = |view: &&HostView<'_>| view.liveness == HostLiveness::Alive && !view.is_emptied();
+        let second = view
+            .filter(stays)
+            .filter(|_| index < SECONDS_MAX)
+            .and_then(|view| wishes.second(view, &rivals));
+        all.push(Chosen {
+            host: host.clone(),
+            count: *count,
+            why: view.map_or("the host was forgotten".to_owned(), |view| {
+                why(asked, view, *count, status, wishes)
+            }),
+            second: second.map(|(host, why)| Second {
+                host: host.id.clone(),
+                why,
+            }),
+        });
+    }
+    all
 }
 
-fn remedy(host: &HostId, rejection: &Rejection) -> String {
-    match rejection {
-        Rejection::Lost | Rejection::NotSeen => format!("bring {host} back: its agent is not heard"),
-        Rejection::Cordoned => format!("uncordon {host}: `heddle hosts uncordon {host}`"),
-        Rejection::Draining => format!("stop draining {host}: `heddle hosts uncordon {host}`"),
-        Rejection::Leaving => format!("start the agent of {host} again: it was told to stop"),
-        Rejection::PlatformConflict { what } => format!("have only one platform give {what} to {host}"),
-        Rejection::Label {
-            label,
-            wanted,
-            found: Some(found),
-            ..
-        } => {
-            format!("change label {label} of {host} from {found} to {wanted}")
+/// Why a host has replicas: that it fits, its share by each rule, and what is left there.
+fn why(asked: &Asked<'_>, host: &HostView<'_>, count: u32, status: &WorkloadStatus, wishes: &Wishes<'_>) -> String {
+    let intent = asked.need.intent;
+    let mut parts = vec![
+        match host.liveness {
+            HostLiveness::Lost { .. } => "lost: replaced where there is room",
+            HostLiveness::Partitioned { .. } => "cut off with its zone, taken to hold it",
+            HostLiveness::NotSeen => "not heard yet, taken to hold it",
+            HostLiveness::Alive if host.is_emptied() => "being emptied: it moves away once replaced",
+            HostLiveness::Alive if asked.need.fits(host) => "fits",
+            HostLiveness::Alive => "no longer fits: it moves away once replaced",
         }
-        Rejection::Label {
-            label,
-            wanted,
-            found: None,
-            ..
-        } => format!("give {host} the label {label}: {wanted}"),
-        Rejection::CapabilityMissing { capability, .. } => format!("have a platform lend {capability} to {host}"),
-        Rejection::FeatureMissing { features } => {
-            let names: Vec<&str> = features.iter().map(String::as_str).collect();
-            format!("update the agent of {host}: it lacks {}", names.join(", "))
-        }
-        Rejection::InstanceMemory { max_bytes, .. } => {
-            format!(
-                "lower limits.memory to {}, the most that an instance on {host} has",
-                size_below(*max_bytes)
-            )
-        }
-        Rejection::Memory {
-            needed_bytes,
-            free_bytes,
-        } => {
-            let lacking = Bytes(needed_bytes.saturating_sub(*free_bytes));
-            match free_bytes {
-                0 => format!("free {lacking} of memory on {host}"),
-                free => format!(
-                    "free {lacking} of memory on {host}, or lower reserve.memory to {}",
-                    size_below(*free)
-                ),
-            }
-        }
-        Rejection::Slots { slots } => format!("raise the replica slots of {host} above {slots}"),
-        Rejection::AlreadyThere => format!("nothing on {host}: it runs there already"),
-        Rejection::Taint { taint } => format!("take the taint {taint} off {host}, or have the workload tolerate it"),
-        Rejection::Cpu {
-            needed_millis,
-            free_millis,
-        } => format!(
-            "free {}m of processor time on {host}, or lower reserve.cpu to {free_millis}m",
-            needed_millis.saturating_sub(*free_millis)
-        ),
-        Rejection::Resource { resource, needed, free } => {
-            format!("free {} of {resource} on {host}", needed.saturating_sub(*free))
-        }
-        Rejection::PerHost { most } => format!("raise placement.maxPerHost above {most}"),
-        Rejection::Avoid { workload, by, value } => format!("move {workload} away from {by} {value}"),
-        Rejection::Near { workload, by, value } => match value {
-            Some(value) => format!("have a replica of {workload} in {by} {value}"),
-            None => format!("give {host} the label {by}"),
-        },
-        Rejection::Skew { by, most, .. } => {
-            format!("raise maxSkew of the spread by {by} above {most}, or make room where it has fewer")
-        }
+        .to_owned(),
+    ];
+    for spread in intent.spread.iter().filter(|s| s.by != HOST_LABEL) {
+        let value = label(host, &spread.by);
+        let total = wishes.count_at(&spread.by, value);
+        parts.push(format!(
+            "{} {} has {total} of {}",
+            spread.by,
+            value.unwrap_or("(none)"),
+            status.desired
+        ));
+    }
+    if intent.replicas != Replicas::Daemon {
+        parts.push(format!("{count} of {} here", status.desired));
+    }
+    if let preferred @ 1.. = wishes.preference(host) {
+        parts.push(format!("preferred by {preferred}"));
+    }
+    if host.observed.is_some() {
+        let (free, slots) = (capacity::free_bytes(host), capacity::free_slots(host));
+        let s = if slots == 1 { "" } else { "s" };
+        parts.push(format!("{} and {slots} slot{s} left", Bytes(free)));
+    }
+    parts.join("; ")
+}
+
+/// A label's value, where `host` is the host itself.
+fn label<'h>(host: &'h HostView<'_>, label: &str) -> Option<&'h str> {
+    match label {
+        HOST_LABEL => Some(host.id.as_str()),
+        label => host.labels.and_then(|labels| labels.get(label)).map(String::as_str),
     }
 }
 
-/// The most that fits, as a manifest may write it: rounded down, for sizes there are whole numbers.
-fn size_below(bytes: u64) -> Bytes {
-    let unit = [1 << 20, 1 << 10].into_iter().find(|unit| bytes >= *unit).unwrap_or(1);
-    Bytes(bytes - bytes % unit)
-}
-
-fn new_host(intent: &Intent) -> String {
-    let labels: Vec<String> = intent
-        .require
-        .iter()
-        .map(|r| format!("label {}: {}", r.label, r.rule.in_words()))
-        .collect();
-    let with = if labels.is_empty() {
-        String::new()
-    } else {
-        format!(" with {}", labels.join(", "))
-    };
-    format!("add a host{with} and {} of free memory", Bytes(intent.reserve_bytes))
+/// How full a host is, in millionths of its scarcest resource, with so many of a workload's replicas thought away.
+fn fullness_ppm(host: &HostView<'_>, intent: &Intent, less: u32) -> u32 {
+    if less == 0 {
+        return host.used.fullness_ppm(&host.capacity);
+    }
+    let mut used = host.used.clone();
+    used.remove(Take::from(intent), less);
+    used.fullness_ppm(&host.capacity)
 }

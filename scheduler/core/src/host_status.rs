@@ -11,7 +11,7 @@ use heddle_protocol::time::Mono;
 /// How one host fares; none if it is not admitted. The digest of the spec that it should hold is the pusher's to fill
 /// in.
 pub fn host_status(world: &World, host: &HostId, now: Mono) -> Option<HostStatus> {
-    Fleet::new(world, now).get(host).map(|view| status_of(view, now))
+    Fleet::new(world, now).get(host).map(|view| status_of(world, view, now))
 }
 
 /// How all hosts fare, ordered by id.
@@ -19,19 +19,21 @@ pub fn host_statuses(world: &World, now: Mono) -> Vec<HostStatus> {
     Fleet::new(world, now)
         .hosts()
         .iter()
-        .map(|view| status_of(view, now))
+        .map(|view| status_of(world, view, now))
         .collect()
 }
 
-fn status_of(view: &HostView<'_>, now: Mono) -> HostStatus {
+fn status_of(world: &World, view: &HostView<'_>, now: Mono) -> HostStatus {
     let observed = view.observed;
     let hello = observed.and_then(|o| o.hello.as_ref());
+    let taints = world.hosts.get(view.id).map(|record| &record.taints);
     HostStatus {
         host: view.id.clone(),
         state: state_of(view),
         heartbeat_age_ms: observed.map(|o| now.since(o.last_heard)),
         boot_id: observed.and_then(|o| o.boot_id.clone()),
         labels: view.labels.cloned().unwrap_or_default(),
+        taints: taints.cloned().unwrap_or_default(),
         capacity: view.capacity.clone(),
         replicas: view.used.replicas,
         reserved_bytes: view.used.bytes,

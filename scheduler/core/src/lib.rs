@@ -31,6 +31,7 @@ pub mod authorize;
 
 pub mod check;
 pub mod diff;
+pub mod steps;
 pub mod testing;
 
 pub use apply::{

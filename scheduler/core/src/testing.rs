@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 mod made;
 pub mod story;
+mod words;
 
 use made::resolve;
 pub use made::{artifact, workload_yaml};
@@ -546,6 +547,7 @@ impl TestFleet {
         all(&mut writes, &self.world.configs, Key::Config);
         all(&mut writes, &self.world.secret_refs, Key::SecretRef);
         all(&mut writes, &self.world.namespace_policies, Key::NamespacePolicy);
+        all(&mut writes, &self.world.quotas, Key::Quota);
         all(&mut writes, &self.world.places, Key::Place);
         all(&mut writes, &self.world.templates, Key::Template);
         all(&mut writes, &self.world.hosts, Key::Host);

@@ -18,8 +18,8 @@ use heddle_protocol::host_spec::Template;
 use heddle_protocol::id::{CapabilityName, ConfigId, HostId, ObjectId, PlatformName, UnitId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{
-    ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, PolicyRecord, Replicas, SecretRefRecord,
-    WorkloadRecord,
+    ConfigRecord, HostRecord, HttpTrigger, PlaceRecord, PlatformRecord, PolicyRecord, QuotaRecord, Replicas,
+    SecretRefRecord, WorkloadRecord,
 };
 use heddle_protocol::report::WaitingOn;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,8 @@ pub struct Records {
     pub secret_refs: BTreeMap<ObjectId, Arc<SecretRefRecord>>,
     /// What namespaces ask of images.
     pub namespace_policies: BTreeMap<ObjectId, Arc<PolicyRecord>>,
+    /// How much namespaces may have.
+    pub quotas: BTreeMap<ObjectId, Arc<QuotaRecord>>,
     /// Where replicas are.
     pub places: BTreeMap<WorkloadId, Arc<PlaceRecord>>,
     /// What replicas run.
@@ -258,6 +260,10 @@ impl World {
             }
             Key::NamespacePolicy(id) => {
                 put(&mut self.seen.records.namespace_policies, id, read(key, value)?);
+                Ok(Dirty::none())
+            }
+            Key::Quota(id) => {
+                put(&mut self.seen.records.quotas, id, read(key, value)?);
                 Ok(Dirty::none())
             }
             Key::Place(id) => {
@@ -551,9 +557,12 @@ impl World {
                 let all = self.callers(id).chain(&callees).chain([id]);
                 all.flat_map(|id| self.hosts_of(id)).collect()
             }
-            Key::Config(_) | Key::SecretRef(_) | Key::NamespacePolicy(_) | Key::Template(_) | Key::Policy(_) => {
-                BTreeSet::new()
-            }
+            Key::Config(_)
+            | Key::SecretRef(_)
+            | Key::NamespacePolicy(_)
+            | Key::Quota(_)
+            | Key::Template(_)
+            | Key::Policy(_) => BTreeSet::new(),
         }
     }
 

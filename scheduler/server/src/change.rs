@@ -3,11 +3,12 @@
 //! Everything here is a plain function over plain values: the loop hands over what waits, and carries out what comes
 //! back.
 
-use crate::serve::{Ask, fit};
+use crate::planned::{At, Draft, Planned};
+use crate::serve::Ask;
 use crate::store::{VALUE_BYTES_MAX, Write};
 use bytes::Bytes;
-use heddle_protocol::api::apply::{Applied, Waiting};
-use heddle_protocol::api::hosts::{ForgetHost, JoinToken, SetHost};
+use heddle_protocol::api::apply::Applied;
+use heddle_protocol::api::hosts::{ForgetHost, JoinToken, SetHost, TaintHost};
 use heddle_protocol::api::objects::{Delete, Undo};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::digest::Digest;
@@ -15,17 +16,12 @@ use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
-use heddle_protocol::report::{PlacementChange, WaitingOn};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{
     Decision, Dirty, Known, Needed, PlanReport, ResolvedDocument, Undecided, World, apply, plan_only,
 };
-use std::collections::{BTreeMap, BTreeSet};
-
-/// Placement changes in one answer; the plan itself has no limit.
-const CHANGES_MAX: usize = 2_000;
-/// Workloads that wait, in one answer.
-const WAITING_MAX: usize = 200;
+use serde::Deserialize as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A change that somebody asked for.
 #[derive(Debug)]
@@ -34,8 +30,8 @@ pub enum Change {
     Apply {
         /// The documents, with what their images are.
         documents: Vec<ResolvedDocument>,
-        /// The commit that it must be at.
-        at: Option<u64>,
+        /// The plan that it is held to.
+        at: Option<At>,
     },
     /// Delete objects.
     Delete(Delete),
@@ -43,6 +39,8 @@ pub enum Change {
     Undo(Undo),
     /// Say whether a host takes work.
     SetHost(SetHost),
+    /// Put a taint on a host, or take it off.
+    TaintHost(TaintHost),
     /// Forget a host.
     ForgetHost(ForgetHost),
     /// Make a join token.
@@ -157,7 +155,7 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     let mut scratch = world.clone();
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
     for queued in queue {
-        match decide_one(&scratch, &queued.change, &queued.known, now, at) {
+        match decide_one(&scratch, &queued.change, &queued.known, &dirty, now, at) {
             Ok((writes, draft)) => {
                 let asker = queued.asker;
                 if let Err(error) = take(&mut scratch, &mut batch.writes, &mut dirty, writes) {
@@ -185,18 +183,35 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     // What is so already needs no commit: it is as of the newest one.
     let commit = world.head.n + u64::from(!batch.writes.is_empty());
     for (asker, draft) in drafts {
-        let answer = draft.finish(commit, &report);
+        let answer = draft.finish(commit, world, &report);
         batch.decided.push(Decided { asker, answer });
     }
     batch.report = report;
     batch
 }
 
+/// What a decision and the plan that follows it would do.
+fn planned(world: &World, decision: &Decision, dirty: &Dirty, now: Mono) -> Result<Planned, ApiError> {
+    let (mut next, mut dirty) = (world.clone(), dirty.clone());
+    take(&mut next, &mut BTreeMap::new(), &mut dirty, decision.writes.clone())?;
+    let (_, report) = plan_only(&next, now, &dirty);
+    Ok(Planned::new(&decision.applied, &report))
+}
+
+/// The changes of the next commit. One that is held to its plan has a commit to itself, for the others would change what
+/// is planned.
+pub fn next_changes(queue: &mut VecDeque<Queued>, most: usize) -> Vec<Queued> {
+    let alone = |queued: &&Queued| matches!(queued.change, Change::Apply { at: Some(_), .. });
+    let together = queue.iter().take(most).take_while(|queued| !alone(queued)).count();
+    let count = if together == 0 { queue.len().min(1) } else { together };
+    queue.drain(..count).collect()
+}
+
 /// What an apply would do.
 #[derive(Debug)]
 pub enum Preview {
-    /// The answer.
-    Answer(Result<serde_json::Value, ApiError>),
+    /// The answer, and what the apply is held to if it names this plan's commit.
+    Answer(Result<(serde_json::Value, Planned), ApiError>),
     /// Something must be found out first.
     Needs(Queued, Needed),
 }
@@ -210,7 +225,14 @@ pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixM
     Preview::Answer(match (batch.decided.pop(), batch.refused.pop()) {
         (Some(mut decided), _) => {
             decided.answer["commit"] = world.head.n.into();
-            Ok(decided.answer)
+            match Applied::deserialize(&decided.answer) {
+                Ok(applied) => Ok((decided.answer, Planned::new(&applied, &batch.report))),
+                Err(e) => Err(ApiError::new(
+                    ErrorCode::Internal,
+                    format!("failed to plan: {e}"),
+                    "report this",
+                )),
+            }
         }
         (None, Some(refused)) => Err(refused.error),
         (None, None) => Err(ApiError::new(
@@ -221,84 +243,28 @@ pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixM
     })
 }
 
-/// What a client is told, before the plan is known.
-enum Draft {
-    Applied(Applied),
-    Token(JoinToken),
-    Nothing,
-}
-
-impl Draft {
-    fn finish(self, commit: u64, report: &PlanReport) -> serde_json::Value {
-        match self {
-            Self::Applied(applied) => {
-                let workloads: BTreeSet<String> = applied
-                    .objects
-                    .iter()
-                    .filter(|o| o.kind == "Workload")
-                    .map(|o| o.name.clone())
-                    .collect();
-                let concerns = |id: &WorkloadId| workloads.contains(&id.to_string());
-                let applied = with_plan(applied, commit, report, &concerns);
-                serde_json::to_value(applied).unwrap_or_default()
-            }
-            Self::Token(token) => serde_json::to_value(token).unwrap_or_default(),
-            Self::Nothing => serde_json::Value::Null,
-        }
-    }
-}
-
-/// Adds to an answer what the plan does.
-fn with_plan(
-    mut applied: Applied,
-    commit: u64,
-    report: &PlanReport,
-    concerns: &dyn Fn(&WorkloadId) -> bool,
-) -> Applied {
-    applied.commit = commit;
-    let changes: Vec<PlacementChange> = report.changes().into_iter().filter(|c| concerns(&c.workload)).collect();
-    if changes.len() > CHANGES_MAX {
-        applied.notes.push(format!(
-            "{} placements change; the first {CHANGES_MAX} are listed",
-            changes.len()
-        ));
-    }
-    applied.changes = changes.into_iter().take(CHANGES_MAX).collect();
-    // Replicas that are about to start are no hindrance; what has no place is.
-    let hinders = |on: &WaitingOn| !matches!(on, WaitingOn::Units { .. });
-    let waiting = report
-        .waiting()
-        .into_iter()
-        .filter(|(id, on)| concerns(id) && hinders(on))
-        .take(WAITING_MAX);
-    applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
-    fit::applied(applied)
-}
-
 fn decide_one(
     world: &World,
     change: &Change,
     known: &Known,
+    dirty: &Dirty,
     now: Mono,
     at: UnixMs,
 ) -> Result<(Vec<apply::Write>, Draft), Undecided> {
     let applied = |decision: Decision| (decision.writes, Draft::Applied(decision.applied));
     Ok(match change {
-        Change::Apply { at: Some(wanted), .. } if *wanted != world.head.n => {
-            return Err(Undecided::Refused(ApiError::new(
-                ErrorCode::Conflict,
-                format!(
-                    "failed to apply at commit {wanted}: the newest commit is {}",
-                    world.head.n
-                ),
-                "look at `heddle plan` again, then apply at its commit",
-            )));
+        Change::Apply { documents, at: held_to } => {
+            let decision = apply::decide_apply(world, documents, known, at)?;
+            if let Some(held_to) = held_to {
+                held_to.check(world.head.n, || planned(world, &decision, dirty, now))?;
+            }
+            applied(decision)
         }
-        Change::Apply { documents, .. } => applied(apply::decide_apply(world, documents, known, at)?),
         Change::Undo(undo) => applied(apply::decide_undo(world, undo, known, at)?),
         Change::Delete(delete) => applied(apply::decide_delete(world, &delete.objects, delete.ignore_missing, at)?),
         Change::RenewSecrets(newest) => applied(apply::renew_secrets(world, newest, known, at)?),
         Change::SetHost(set) => applied(apply::decide_set_host(world, set, at)?),
+        Change::TaintHost(taint) => applied(apply::decide_taint(world, taint, at)?),
         Change::ForgetHost(forget) => applied(apply::decide_forget(world, forget, now, at)?),
         Change::MakeToken {
             token,
@@ -431,6 +397,7 @@ fn before(world: &World, key: &Key) -> Option<Digest> {
             let record = world.namespace_policies.get(id);
             record.and_then(|r| Digest::of_json(r).ok())
         }
+        Key::Quota(id) => world.quotas.get(id).and_then(|r| Digest::of_json(r).ok()),
         Key::Place(id) => world.places.get(id).and_then(|r| Digest::of_json(r).ok()),
         Key::Template(digest) => world.templates.contains_key(digest).then_some(*digest),
         Key::Host(id) => world.hosts.get(id).and_then(|r| Digest::of_json(r).ok()),
@@ -448,6 +415,7 @@ fn shrink(record: &mut AuditRecord) {
     for request in &mut record.requests {
         if let Some(answer) = request.result.as_object_mut() {
             answer.remove("changes");
+            answer.remove("steps");
             answer.remove("waiting");
         }
     }
@@ -493,6 +461,7 @@ mod tests {
             artifacts: Arc::default(),
         };
         let documents = documents.into_iter().map(resolved).collect();
+        let at = at.map(|commit| At { commit, planned: None });
         Queued::new(Asker::Nobody, Change::Apply { documents, at })
     }
 
@@ -541,6 +510,50 @@ mod tests {
         let batch = decide_these(&world, vec![apply("a", Some(7)), apply("b", Some(0))]);
         assert_eq!(batch.refused[0].error.code, ErrorCode::Conflict);
         assert_eq!((batch.refused.len(), batch.decided.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_change_that_is_held_to_its_plan_has_a_commit_to_itself() {
+        let changes = [("a", None), ("b", None), ("c", Some(0)), ("d", Some(0)), ("e", None)];
+        let mut queue: VecDeque<Queued> = changes.iter().map(|(value, at)| apply(value, *at)).collect();
+        let turns: Vec<usize> = std::iter::from_fn(|| Some(next_changes(&mut queue, 10).len()))
+            .take_while(|count| *count > 0)
+            .collect();
+        assert_eq!(turns, [2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn an_apply_does_what_its_plan_said_or_nothing() {
+        let world = World::new(LivenessOptions::default());
+        let Preview::Answer(Ok((_, planned))) = preview(&world, apply("a", None), Dirty::none(), Mono(0), UnixMs(0))
+        else {
+            panic!("it is planned")
+        };
+        let held_to = |planned: &Planned| {
+            let mut queued = apply("a", None);
+            if let Change::Apply { at, .. } = &mut queued.change {
+                let planned = Some(Arc::new(planned.clone()));
+                *at = Some(At { commit: 0, planned });
+            }
+            queued
+        };
+        // What was committed meanwhile does not matter, unless it changes what would be done.
+        let mut later = world.clone();
+        later.set_head(Version { epoch: 1, n: 9 });
+        let batch = decide_these(&later, vec![held_to(&planned)]);
+        assert_eq!((batch.decided.len(), batch.refused.len()), (1, 0));
+        land(&mut later, &batch);
+        let batch = decide_these(&later, vec![held_to(&planned)]);
+        let error = &batch.refused[0].error;
+        assert_eq!(error.code, ErrorCode::Conflict);
+        assert!(
+            error.message.ends_with(
+                "it said `Config default/c created at generation 1`, and now it would be `Config default/c unchanged at \
+                 generation 1`"
+            ),
+            "{}",
+            error.message
+        );
     }
 
     /// A workload of two components, one of which calls the other.

@@ -12,6 +12,7 @@ pub mod health;
 mod lead;
 pub mod options;
 mod outbox;
+mod planned;
 mod push;
 mod requests;
 mod run;

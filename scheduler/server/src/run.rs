@@ -18,6 +18,7 @@ use crate::health::{self, Metrics};
 use crate::lead::{self, Started};
 use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
+use crate::planned::PlanMemory;
 use crate::push::{self, Pushed, Pusher};
 use crate::requests::RequestMemory;
 use crate::secret::{Recipient, SecretPool};
@@ -70,6 +71,7 @@ pub(crate) struct Scheduler {
 
     world: World,
     requests: RequestMemory,
+    plans: PlanMemory,
     events: EventLog,
     pusher: Pusher,
     waiters: Waiters,
@@ -234,6 +236,7 @@ impl Scheduler {
             access,
             world,
             requests,
+            plans: PlanMemory::default(),
             events: EventLog::default(),
             pusher: Pusher::default(),
             waiters: Waiters::default(),

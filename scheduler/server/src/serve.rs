@@ -1,6 +1,7 @@
 //! Takes API requests in: puts chunks together, checks the envelope and the right to ask, and hands each request to
 //! what answers it. Reading verbs are answered at once from memory; writing verbs join the next commit.
 
+pub mod audit;
 pub mod fit;
 pub mod logs;
 pub mod read;

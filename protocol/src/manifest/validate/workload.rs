@@ -3,7 +3,7 @@
 use super::super::problem::FieldPath;
 use super::super::workload::{Limits, Workload, WorkloadSpec};
 use super::super::{Cpu, Duration, Size, rule};
-use super::{Check, config, image, link, placement, policy, syntax, trigger};
+use super::{Check, config, image, link, placement, policy, quota, syntax, trigger};
 use std::collections::BTreeMap;
 
 /// The least memory of an instance: one page of WebAssembly.
@@ -25,7 +25,7 @@ pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
     link::check(check, workload);
     trigger::check(check, workload);
     scale(check, spec);
-    placement::check(check, &spec.placement, spec.daemon);
+    placement::check(check, workload);
     policy::check(check, spec);
 }
 
@@ -71,6 +71,11 @@ fn reserve(check: &mut Check<'_>, spec: &WorkloadSpec) {
             RESERVE_MAX,
         );
     }
+    let at = FieldPath::spec().key("reserve");
+    if let Some(cpu) = spec.reserve.cpu {
+        within(check, &at.key("cpu"), cpu, Cpu::from_millicores(1), CPU_MAX);
+    }
+    quota::resources(check, &at.key("resources"), spec.reserve.resources.keys());
 }
 
 fn scale(check: &mut Check<'_>, spec: &WorkloadSpec) {

@@ -2,7 +2,9 @@
 
 use super::entry::Artifacts;
 use super::group::Stated;
-use super::{ArtifactTask, CONFLICTS, Decision, Known, Needed, SecretAnswer, UNAVAILABLE, Undecided, Write};
+use super::{
+    ArtifactTask, CONFLICTS, Decision, Known, Needed, QUOTA_EXCEEDED, SecretAnswer, UNAVAILABLE, Undecided, Write,
+};
 use crate::desired::always_offered;
 use crate::world::World;
 use heddle_protocol::api::apply::{Applied, AppliedObject, Change};
@@ -43,6 +45,8 @@ pub(super) struct Changes<'k> {
     pub(super) offers_changed: BTreeSet<CapabilityName>,
     /// SecretRefs that changed: their users get new generations.
     pub(super) secret_refs_changed: BTreeSet<ObjectId>,
+    /// Namespaces whose quota changed.
+    pub(super) quotas_changed: BTreeSet<Namespace>,
     /// Secrets of which a newer version is known, as uses that name none.
     pub(super) secrets_renewed: BTreeSet<Digest>,
     /// Whether only newer versions of some secrets are taken: all others stay as they were.
@@ -70,6 +74,7 @@ impl<'k> Changes<'k> {
             configs_changed: BTreeSet::new(),
             offers_changed: BTreeSet::new(),
             secret_refs_changed: BTreeSet::new(),
+            quotas_changed: BTreeSet::new(),
             secrets_renewed: BTreeSet::new(),
             renewing: false,
             workloads_taken: BTreeSet::new(),
@@ -287,10 +292,15 @@ impl<'k> Changes<'k> {
             self.problems.truncate(PROBLEMS_MAX);
             let all = |rules: &[&str]| self.problems.iter().all(|p| rules.contains(&p.rule.as_ref()));
             let (conflict, unavailable) = (all(CONFLICTS), all(UNAVAILABLE));
+            let exceeded = all(&[QUOTA_EXCEEDED]);
             let mut error = ApiError::invalid(self.problems);
             if conflict {
                 error.code = ErrorCode::Conflict;
                 error.next = "change one of the objects that are in each other's way; nothing was changed".to_owned();
+            }
+            if exceeded {
+                error.next =
+                    "ask for less, make room in the namespace, or raise its Quota; nothing was changed".to_owned();
             }
             if unavailable {
                 error.code = ErrorCode::Unavailable;
@@ -312,6 +322,7 @@ impl<'k> Changes<'k> {
             commit: 0,
             objects,
             changes: Vec::new(),
+            steps: Vec::new(),
             waiting: Vec::new(),
             notes: self.notes,
         };

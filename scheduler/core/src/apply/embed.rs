@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use super::group::Group;
-use super::platform;
+use super::{placement, platform};
 use heddle_protocol::id::{CapabilityName, WorkloadId};
 use heddle_protocol::manifest::{Document, FieldPath, Workload};
 use heddle_protocol::record::{EmbeddedNeed, Requirement};
@@ -65,7 +65,23 @@ pub(super) fn note_embedded(
             asked.join(", ")
         ));
     }
+    let own = placement::taken(&workload.spec);
     for (id, stated) in &group.embedded {
+        let theirs = placement::taken(&stated.workload.spec);
+        let mut lacking = Vec::new();
+        if theirs.cpu_millis > own.cpu_millis {
+            lacking.push("reserve.cpu".to_owned());
+        }
+        let more = theirs.resources.iter();
+        let more = more.filter(|(name, count)| own.resources.get(*name).is_none_or(|own| own < *count));
+        lacking.extend(more.map(|(name, _)| format!("reserve.resources[{name}]")));
+        if !lacking.is_empty() {
+            changes.notes.push(format!(
+                "{}: {id} is embedded without its own reservations: {} here is less than it reserves",
+                document.label(),
+                lacking.join(", ")
+            ));
+        }
         let granted = &workload.spec.limits.egress;
         let mut lacking = stated
             .workload

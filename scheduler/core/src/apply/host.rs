@@ -2,20 +2,24 @@
 
 use super::Decision;
 use super::changes::Changes;
-use super::nearest::nearest;
+use super::nearest::{list, nearest};
 use crate::liveness::is_heard;
 use crate::world::World;
 use heddle_protocol::api::apply::Change;
-use heddle_protocol::api::hosts::{ForgetHost, SetHost};
+use heddle_protocol::api::hosts::{ForgetHost, SetHost, TaintHost};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{Generation, HostId};
 use heddle_protocol::key::Key;
+use heddle_protocol::manifest;
 use heddle_protocol::record::{HostAdmin, HostRecord, JoinTokenRecord, join_token_policy};
 use heddle_protocol::time::{Mono, UnixMs};
 
 /// The longest that a join token may be valid, in milliseconds: a week. A forgotten one must not lie about for ever.
 const TOKEN_VALID_MS_MAX: u64 = 7 * 86_400_000;
+
+/// Taints of one host. Each workload's tolerations are compared with all of them.
+const TAINTS_MAX: usize = 32;
 
 /// What is known of a host that says hello.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +113,69 @@ pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decis
     }
     changes.tell(0, "Host", &set.host, Generation(0), change);
     changes.finish_plain()
+}
+
+/// Decides what putting a taint on a host, or taking it off, changes.
+///
+/// # Errors
+/// If there is no such host, if the taint is not there to be taken off, or if its name or value has the wrong form.
+pub fn decide_taint(world: &World, taint: &TaintHost, at: UnixMs) -> Result<Decision, ApiError> {
+    let host = &taint.host;
+    let record = world.hosts.get(host).ok_or_else(|| not_found(world, host))?;
+    let mut next = record.as_ref().clone();
+    match &taint.taint {
+        Some(put) => {
+            check_taint(&taint.name, &put.value)?;
+            if next.taints.len() >= TAINTS_MAX && !next.taints.contains_key(&taint.name) {
+                let message = format!("failed to taint host {host}: it has {TAINTS_MAX} taints already");
+                return Err(ApiError::new(
+                    ErrorCode::TooLarge,
+                    message,
+                    "take another one off first",
+                ));
+            }
+            next.taints.insert(taint.name.clone(), put.clone());
+        }
+        None if next.taints.remove(&taint.name).is_none() => {
+            let message = format!("failed to take taint {} off host {host}: it is not there", taint.name);
+            let meant = nearest(&taint.name, next.taints.keys().map(String::as_str));
+            let next = match meant {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("there are: {}", list(next.taints.keys())),
+            };
+            return Err(ApiError::new(ErrorCode::NotFound, message, next));
+        }
+        None => {}
+    }
+    let mut changes = Changes::plain(world, at);
+    let change = match next == *record.as_ref() {
+        true => Change::Unchanged,
+        false => Change::Updated,
+    };
+    if change == Change::Updated {
+        changes.write(Key::Host(host.clone()), &next)?;
+    }
+    changes.tell(0, "Host", host, Generation(0), change);
+    changes.finish_plain()
+}
+
+/// Names and values have the form of labels', so that manifests can tolerate them.
+fn check_taint(name: &str, value: &str) -> Result<(), ApiError> {
+    let wrong = |what: &str, text: &str, expected: &str| {
+        let message = format!("failed to take {text:?} as a taint's {what}: it has not the form of {expected}");
+        Err(ApiError::new(
+            ErrorCode::BadRequest,
+            message,
+            "use letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends",
+        ))
+    };
+    if !manifest::is_label_key(name) {
+        return wrong("name", name, "a label's key");
+    }
+    if !manifest::is_label_value(value) {
+        return wrong("value", value, "a label's value");
+    }
+    Ok(())
 }
 
 /// Decides what forgetting a host changes.

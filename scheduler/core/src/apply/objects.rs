@@ -2,7 +2,7 @@
 
 use super::changes::{Changes, bad_name};
 use super::nearest::{list, nearest};
-use super::{Decision, Known, Undecided, platform, route, workload};
+use super::{Decision, Known, Undecided, platform, quota, route, workload};
 use crate::world::World;
 use heddle_protocol::api::apply::Change;
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
@@ -59,6 +59,11 @@ pub fn decide_delete(
                 let id = ObjectId::parse(&object.name).map_err(bad_name)?;
                 let record = changes.next.namespace_policies.get(&id).map(|r| r.generation);
                 record.map(|generation| (id.to_string(), generation, Key::NamespacePolicy(id)))
+            }
+            ObjectKind::Quota => {
+                let id = ObjectId::parse(&object.name).map_err(bad_name)?;
+                let record = changes.next.quotas.get(&id).map(|r| r.generation);
+                record.map(|generation| (id.to_string(), generation, Key::Quota(id)))
             }
             ObjectKind::Platform => {
                 let name = PlatformName::parse(&object.name).map_err(bad_name)?;
@@ -150,6 +155,7 @@ fn not_found(world: &World, object: &ObjectRef) -> ApiError {
         ObjectKind::Config => within(world.configs.keys().collect()),
         ObjectKind::SecretRef => within(world.secret_refs.keys().collect()),
         ObjectKind::Policy => within(world.namespace_policies.keys().collect()),
+        ObjectKind::Quota => within(world.quotas.keys().collect()),
         ObjectKind::Platform => world.platforms.keys().map(ToString::to_string).collect(),
     };
     let kind = object.kind.as_str();
@@ -209,6 +215,11 @@ pub fn decide_undo(world: &World, undo: &Undo, known: &Known, at: UnixMs) -> Res
             )
             .into());
         }
+    }
+    if let Some(excess) = quota::excesses(&mut changes, world).into_iter().next() {
+        let message = format!("failed to take {id} back: {}", excess.message);
+        let next = "make room in the namespace, or raise its Quota";
+        return Err(ApiError::new(ErrorCode::Conflict, message, next).into());
     }
     changes.finish()
 }

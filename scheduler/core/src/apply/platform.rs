@@ -12,7 +12,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{CapabilityOffer, Compile, SecretUse};
 use heddle_protocol::id::{CapabilityName, Generation, PlatformName};
 use heddle_protocol::manifest::{self, Document, FieldPath, Platform, Selector, rule};
-use heddle_protocol::record::{LabelRule, PlatformRecord, Requirement};
+use heddle_protocol::record::{PlatformRecord, Requirement};
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
@@ -182,21 +182,17 @@ pub(super) fn requirements(
     let mut requirements = Vec::new();
     let mut whole = true;
     for (label, asked) in selector {
-        if asked.gt.is_some() || asked.lt.is_some() {
-            let message = format!("label {label}: this release does not compare numbers; use in, notIn or exists");
-            changes
-                .problems
-                .push(document.problem(&path.entry(label), rule::NOT_YET_SUPPORTED, message));
-            whole = false;
-        }
-        let values = |list: &Vec<String>| list.iter().cloned().collect();
-        let rules = [
-            asked.in_values.as_ref().map(|v| LabelRule::In(values(v))),
-            asked.not_in.as_ref().map(|v| LabelRule::NotIn(values(v))),
-            asked.exists.map(LabelRule::Exists),
-        ];
-        let rules = rules.into_iter().flatten();
-        requirements.extend(rules.map(|rule| Requirement {
+        let rules = match asked.rules() {
+            Ok(rules) => rules,
+            Err(error) => {
+                let path = path.entry(label).key("version");
+                let problem = document.problem(&path, rule::BAD_VERSION_RULE, error.to_string());
+                changes.problems.push(problem);
+                whole = false;
+                continue;
+            }
+        };
+        requirements.extend(rules.into_iter().map(|rule| Requirement {
             label: label.clone(),
             rule,
         }));

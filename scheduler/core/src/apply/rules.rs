@@ -59,9 +59,20 @@ pub const IMAGE_UNSIGNED: &str = "image-unsigned";
 pub const SECRET_REFUSED: &str = "secret-refused";
 /// A secret whose backend cannot be asked.
 pub const SECRET_UNREACHABLE: &str = "secret-unreachable";
+/// More than the namespace's Quota allows.
+pub const QUOTA_EXCEEDED: &str = "quota-exceeded";
+/// A second Quota of a namespace.
+pub const QUOTA_TAKEN: &str = "quota-taken";
 
 /// The rules that say that an object is in another's way, rather than that the manifest is wrong.
-pub const CONFLICTS: &[&str] = &[CAPABILITY_IN_USE, CAPABILITY_KIND, PLATFORM_CLASH, ROUTE_TAKEN];
+pub const CONFLICTS: &[&str] = &[
+    CAPABILITY_IN_USE,
+    CAPABILITY_KIND,
+    PLATFORM_CLASH,
+    ROUTE_TAKEN,
+    QUOTA_TAKEN,
+    QUOTA_EXCEEDED,
+];
 
 /// The rules that say that something outside cannot be asked now, rather than that the manifest is wrong.
 pub const UNAVAILABLE: &[&str] = &[SECRET_UNREACHABLE];

@@ -4,7 +4,7 @@ use super::changes::{Changes, bad_name, internal, object_id, template_digest};
 use super::embed::{embedded_needs, note_embedded, requirements};
 use super::entry::{Artifacts, Outside, Triggers, entries};
 use super::group::{Stated, group};
-use super::{CONCURRENCY_UNSUPPORTED, IMAGE_UNRESOLVED, ResolvedDocument, compose, route, signature};
+use super::{CONCURRENCY_UNSUPPORTED, IMAGE_UNRESOLVED, ResolvedDocument, compose, placement, route, signature};
 use crate::workload_status::units_of;
 use crate::world::World;
 use heddle_protocol::api::ApiError;
@@ -15,9 +15,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{Feature, Instances, Limits, Template, TemplateComponent, Wasi};
 use heddle_protocol::id::{ComponentName, ConfigId, Generation, ObjectId, WorkloadId};
 use heddle_protocol::manifest::{Document, FieldPath, Object, Scale, Workload};
-use heddle_protocol::record::{
-    HttpTrigger, Intent, JobIntent, PastGeneration, Replicas, Requirement, Spread, WorkloadRecord,
-};
+use heddle_protocol::record::{HttpTrigger, Intent, JobIntent, PastGeneration, Replicas, Requirement, WorkloadRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -261,19 +259,12 @@ fn resolve(
             (Replicas::Count(completions), Some(JobIntent { completions }))
         }
     };
-    let spread = workload.spec.placement.spread.iter();
+    let rules = placement::rules_of(&id.namespace, &workload.spec).map_err(bad_name)?;
     let intent = Intent {
         unit_generation: Generation(0),
         replicas,
         require,
-        spread: spread
-            .map(|s| Spread {
-                by: s.by.clone(),
-                weights: s.weights.clone(),
-                max_skew: None,
-                hard: false,
-            })
-            .collect(),
+        spread: placement::spread_of(&workload.spec),
         capabilities,
         reserve_bytes: workload.spec.reserved_memory().as_bytes(),
         http,
@@ -283,7 +274,7 @@ fn resolve(
         job,
         features,
         embedded,
-        rules: heddle_protocol::record::Rules::default(),
+        rules,
     };
     Ok(Some(Resolved {
         manifest: document.object.canonical_value(),
@@ -442,11 +433,11 @@ fn put_if_changed(
     Ok(true)
 }
 
-/// Whether replicas of two intents with one template are the same: then they stay when the number changes. A new spread
-/// is a reason to place all of them anew, for a plan by itself moves none.
+/// Whether replicas of two intents with one template are the same: then they stay when the number changes. New rules of
+/// placement are a reason to place all of them anew, for a plan by itself moves none.
 fn runs_alike(a: &Intent, b: &Intent) -> bool {
     let calls = (&a.calls, &a.serves) == (&b.calls, &b.serves);
-    a.http == b.http && a.reserve_bytes == b.reserve_bytes && a.spread == b.spread && calls && a.job == b.job
+    a.http == b.http && a.reserve_bytes == b.reserve_bytes && placement::places_alike(a, b) && calls && a.job == b.job
 }
 
 /// The number that a new workload begins with: above anything that is left of an earlier one of its name, so that no two

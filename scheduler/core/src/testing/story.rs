@@ -15,6 +15,9 @@
 //! fail web@2 out of luck                     its units fail, with a reason
 //! tick 3500ms                                time passes; hosts beat
 //! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
+//! apply web cpu=250m resource=gpu:1 priority=50 perhost=1 strategy=pack tolerate=spot skew=zone:1
+//! apply web avoid=batch:host near=db:zone:5 prefer=disk:ssd:20      a weight makes a wish of a condition
+//! taint host-2 spot=yes:evict | untaint host-2 spot
 //! cordon host-2 | uncordon host-2 | drain host-2 | forget host-2 | delete web | undo web 1
 //! secret kv/payment 7                        the backend has it, in this version
 //! secret kv/payment unreachable out of luck  the backend cannot be asked; `refused` says that it does not give it
@@ -25,8 +28,9 @@
 //! > apply …, > delete …, > undo …, > forget … what became of it, or why it was refused
 //! ```
 
-use super::{TestFleet, fleet, host, id, workload_yaml};
-use crate::apply::{SecretAnswer, decide_delete, decide_forget, decide_set_host, decide_undo};
+use super::words::manifest_of;
+use super::{TestFleet, fleet, host, id};
+use crate::apply::{SecretAnswer, decide_delete, decide_forget, decide_set_host, decide_taint, decide_undo};
 use crate::explain::explain;
 use crate::fact::Fact;
 use crate::host_status::host_statuses;
@@ -34,16 +38,16 @@ use crate::liveness::HostLiveness;
 use crate::workload_status::workload_statuses;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::Applied;
-use heddle_protocol::api::hosts::{ForgetHost, SetHost};
+use heddle_protocol::api::hosts::{ForgetHost, SetHost, TaintHost};
 use heddle_protocol::api::objects::{ObjectKind, ObjectRef, Undo};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::host_spec::{Callee, Compile, Feature, HostSpecBody, Unit};
 use heddle_protocol::id::{Generation, UnitId, WorkloadId};
-use heddle_protocol::manifest::{Duration, Size};
-use heddle_protocol::record::HostAdmin;
+use heddle_protocol::manifest::{Cpu, Duration, Size};
+use heddle_protocol::record::{HostAdmin, Taint, TaintEffect};
 use heddle_protocol::report::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Runs a script and returns it with today's answers.
@@ -150,6 +154,17 @@ impl Story {
             ["cordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Cordoned)?,
             ["uncordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Open)?,
             ["drain", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Draining)?,
+            ["taint", name, taint] => {
+                let (taint, effect) = taint.rsplit_once(':').expect("name=value:effect");
+                let (taint, value) = taint.split_once('=').unwrap_or((taint, ""));
+                let effect = match effect {
+                    "evict" => TaintEffect::Evict,
+                    _ => TaintEffect::NoNew,
+                };
+                let value = value.to_owned();
+                return self.taint(name, taint, Some(Taint { value, effect }));
+            }
+            ["untaint", name, taint] => return self.taint(name, taint, None),
             ["forget", name, options @ ..] => {
                 let forget = ForgetHost {
                     host: host(name),
@@ -188,11 +203,16 @@ impl Story {
 
     fn add_host(&mut self, name: &str, number: usize, options: &[&str]) {
         let (mut memory, mut slots, mut quick) = (1 << 30, 100, false);
-        let mut lacks = None;
+        let (mut lacks, mut cpu, mut resources) = (None, None, BTreeMap::new());
         let mut labels: Vec<(&str, &str)> = Vec::new();
         for option in options {
             match option.split_once('=') {
                 Some(("memory", size)) => memory = size.parse::<Size>().expect("a size").as_bytes(),
+                Some(("cpu", amount)) => cpu = Some(millis(amount)),
+                Some(("resource", counted)) => {
+                    let (name, count) = counted.rsplit_once(':').expect("resource=name:count");
+                    resources.insert(name.to_owned(), count.parse().expect("a count"));
+                }
                 Some(("lacks", feature)) => lacks = Some(Feature::custom(feature)),
                 Some(("slots", n)) => slots = n.parse().expect("a number of slots"),
                 Some((label, values)) => {
@@ -205,8 +225,10 @@ impl Story {
         }
         self.fleet.add_host(name, &labels, memory, slots);
         self.fleet.host_mut(name).quick = quick;
-        if let Some(feature) = lacks {
-            self.fleet.host_mut(name).hello.features.remove(&feature);
+        let hello = &mut self.fleet.host_mut(name).hello;
+        if lacks.is_some() || cpu.is_some() || !resources.is_empty() {
+            (hello.capacity.cpu_millis, hello.capacity.resources) = (cpu, resources);
+            hello.features.retain(|feature| Some(feature) != lacks.as_ref());
             self.fleet.say_hello(name);
         }
     }
@@ -221,6 +243,16 @@ impl Story {
             self.fleet.carry_out(decision);
         }
         Ok(())
+    }
+
+    fn taint(&mut self, name: &str, taint: &str, put: Option<Taint>) -> Result<String, ApiError> {
+        let set = TaintHost {
+            host: host(name),
+            name: taint.to_owned(),
+            taint: put,
+        };
+        let decision = decide_taint(&self.fleet.world, &set, self.fleet.at())?;
+        Ok(applied(&self.fleet.carry_out(decision)))
     }
 
     fn show_hosts(&self) -> String {
@@ -250,24 +282,9 @@ impl Story {
         let Some(e) = explain(&self.fleet.world, &id(name), self.fleet.now) else {
             return "there is none\n".into();
         };
-        let mut text = status(&e.status);
-        write!(text, "\nspread: {}", e.spread).unwrap();
-        for c in &e.chosen {
-            write!(text, "\nhere: {} ×{}: {}", c.host, c.count, c.why).unwrap();
-        }
-        for r in &e.refused {
-            let s = if r.hosts == 1 { "" } else { "s" };
-            write!(text, "\nrefused: {} host{s}: {} ({})", r.hosts, r.rejection, r.example).unwrap();
-        }
-        for h in &e.hosts {
-            let all: Vec<String> = h.rejections.iter().map(ToString::to_string).collect();
-            write!(text, "\nnot {}: {}", h.host, all.join("; ")).unwrap();
-        }
-        for help in &e.would_help {
-            write!(text, "\nwould help: {help}").unwrap();
-        }
-        text.push('\n');
-        text
+        // A blank line ends an answer.
+        let text = e.to_string().replace("\n\n", "\n");
+        format!("{}\n{text}", status(&e.status))
     }
 
     fn show_spec(&self, name: &str) -> String {
@@ -446,6 +463,7 @@ fn object(name: &str) -> ObjectRef {
         "config" => ObjectKind::Config,
         "secretref" => ObjectKind::SecretRef,
         "policy" => ObjectKind::Policy,
+        "quota" => ObjectKind::Quota,
         _ => ObjectKind::Workload,
     };
     ObjectRef {
@@ -454,52 +472,7 @@ fn object(name: &str) -> ObjectRef {
     }
 }
 
-/// A workload's manifest of `key=value` words.
-fn manifest_of(name: &str, options: &[&str]) -> String {
-    let mut fields: Vec<String> = Vec::new();
-    let (mut spread, mut require) = (Vec::new(), Vec::new());
-    let mut trigger = Vec::new();
-    for option in options {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        match key {
-            "replicas" => fields.push(format!("replicas: {value}")),
-            "daemon" => fields.push("daemon: true".to_owned()),
-            "image" => fields.push(format!("image: {value}")),
-            "reserve" => fields.push(format!("reserve: {{ memory: {value} }}")),
-            "reuse" => fields.push(format!("instances: {{ reuse: {value} }}")),
-            "concurrency" => fields.push(format!("instances: {{ concurrency: {value} }}")),
-            "none" => fields.push("triggers: []".to_owned()),
-            "path" => trigger.push(format!("path: {value}")),
-            "capability" => trigger.push(format!("capability: {value}")),
-            "method" => trigger.push(format!("methods: [{value}]")),
-            "spread" => spread.push(format!("{{ by: {value} }}")),
-            "weights" => {
-                let (label, weights) = value.split_once(':').expect("weights=label:value=1,value=2");
-                spread.push(format!(
-                    "{{ by: {label}, weights: {{ {} }} }}",
-                    weights.replace('=', ": ").replace(',', ", ")
-                ));
-            }
-            "require" => {
-                let (label, values) = value.split_once(':').expect("require=label:value,value");
-                require.push(format!("{{ {label}: {{ in: [{values}] }} }}"));
-            }
-            _ => panic!("`{option}` is no option of a workload"),
-        }
-    }
-    if !trigger.is_empty() {
-        if !trigger.iter().any(|t| t.starts_with("capability")) {
-            trigger.push("capability: web".to_owned());
-        }
-        fields.push(format!("triggers: [{{ http: {{ {} }} }}]", trigger.join(", ")));
-    }
-    if !spread.is_empty() || !require.is_empty() {
-        let list = |items: &[String]| items.join(", ");
-        fields.push(format!(
-            "placement: {{ require: [{}], spread: [{}] }}",
-            list(&require),
-            list(&spread)
-        ));
-    }
-    workload_yaml(name, &fields.join("\n"))
+fn millis(amount: &str) -> u32 {
+    let amount: Cpu = amount.parse().expect("an amount of processor time");
+    u32::try_from(amount.as_millicores()).expect("fewer cores")
 }

@@ -1,7 +1,7 @@
 //! Commits: one in flight, everything that waits goes into the next (group commit).
 
 use super::{Done, Scheduler, wall_clock};
-use crate::change::{self, Asker, Batch, Decided, Queued, Refused};
+use crate::change::{self, Asker, Batch, Decided, Refused};
 use crate::health::Metrics;
 use crate::store::{Commit, CommitOutcome, StoreError, Write};
 use bytes::Bytes;
@@ -88,7 +88,7 @@ impl Scheduler {
             }
             return;
         }
-        let queue: Vec<Queued> = self.queue.drain(..self.queue.len().min(BATCH_MAX)).collect();
+        let queue = change::next_changes(&mut self.queue, BATCH_MAX);
         let dirty = std::mem::take(&mut self.dirty);
         self.replan = false;
         let begun = Instant::now();
@@ -340,6 +340,8 @@ impl Scheduler {
                 (Key::SecretRef(id), false) => ("secret-deleted", id.to_string()),
                 (Key::NamespacePolicy(id), true) => ("policy-applied", id.to_string()),
                 (Key::NamespacePolicy(id), false) => ("policy-deleted", id.to_string()),
+                (Key::Quota(id), true) => ("quota-applied", id.to_string()),
+                (Key::Quota(id), false) => ("quota-deleted", id.to_string()),
                 (Key::Host(host), true) => ("host-changed", host.to_string()),
                 (Key::Host(host), false) => ("host-forgotten", host.to_string()),
                 _ => continue,

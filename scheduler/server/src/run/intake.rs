@@ -6,14 +6,16 @@ use crate::change::{self, Asker, Change, Preview, Queued};
 use crate::find_out;
 use crate::health::Metrics;
 use crate::outbox::clip;
+use crate::planned::digest_of;
 use crate::serve::{self, Ask, plain, read, write};
 use async_nats::Message;
 use bytes::Bytes;
 use heddle_protocol::api::apply::{Apply, Plan};
 use heddle_protocol::api::artifact::{ArtifactGet, ArtifactHas, ArtifactPut};
+use heddle_protocol::api::audit::Audit;
 use heddle_protocol::api::events::Events;
 use heddle_protocol::api::explain::Explain;
-use heddle_protocol::api::hosts::{ForgetHost, Hosts, MakeJoinToken, SetHost};
+use heddle_protocol::api::hosts::{ForgetHost, Hosts, MakeJoinToken, SetHost, TaintHost};
 use heddle_protocol::api::logs::Logs;
 use heddle_protocol::api::objects::{Delete, Get, Undo};
 use heddle_protocol::api::realm::{Backup, Info, RealmInfo, Restore};
@@ -199,13 +201,14 @@ impl Scheduler {
                 }
                 Err(e) => Err(e),
             },
-            Logs::NAME | ArtifactHas::NAME | ArtifactGet::NAME | Plan::NAME | Backup::NAME => {
+            Logs::NAME | ArtifactHas::NAME | ArtifactGet::NAME | Audit::NAME | Plan::NAME | Backup::NAME => {
                 return self.read_beside(ask);
             }
             Apply::NAME
             | Delete::NAME
             | Undo::NAME
             | SetHost::NAME
+            | TaintHost::NAME
             | ForgetHost::NAME
             | MakeJoinToken::NAME
             | ArtifactPut::NAME
@@ -265,6 +268,15 @@ impl Scheduler {
                     outbox.answer(ask.reply, answer);
                 });
             }
+            Audit::NAME => match ask.body::<Audit>() {
+                Ok(body) => {
+                    let (store, head) = (self.store.clone(), self.world.head.n);
+                    tokio::spawn(async move {
+                        outbox.answer(ask.reply, serve::audit::audit(store, head, body).await);
+                    });
+                }
+                Err(e) => outbox.answer(ask.reply, Err(e)),
+            },
             Backup::NAME => self.take_backup_request(ask),
             _ => self.resolve(ask),
         }
@@ -320,6 +332,7 @@ impl Scheduler {
             Delete::NAME => Change::Delete(ask.body()?),
             Undo::NAME => Change::Undo(ask.body()?),
             SetHost::NAME => Change::SetHost(ask.body()?),
+            TaintHost::NAME => Change::TaintHost(ask.body()?),
             ForgetHost::NAME => Change::ForgetHost(ask.body()?),
             _ => {
                 let body = ask.body::<MakeJoinToken>()?;
@@ -390,7 +403,10 @@ impl Scheduler {
                 let change = Change::Apply { documents, at: None };
                 self.preview(Queued::new(Asker::Client(ask), change));
             }
-            Ok((documents, at)) => self.queue_for(*ask, Change::Apply { documents, at }),
+            Ok((documents, at)) => {
+                let at = at.map(|commit| self.plans.at(digest_of(&ask.body), commit));
+                self.queue_for(*ask, Change::Apply { documents, at });
+            }
             // A plan is not among the requests under way, whatever id it came with.
             Err(e) if ask.verb == Plan::NAME => self.outbox.answer(ask.reply, Err(e)),
             Err(e) => self.answer(&ask, Err(e)),
@@ -401,9 +417,13 @@ impl Scheduler {
     fn preview(&mut self, queued: Queued) {
         let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
         let Asker::Client(ask) = &queued.asker else { return };
-        let reply = ask.reply.clone();
+        let (reply, documents) = (ask.reply.clone(), digest_of(&ask.body));
         match change::preview(&self.world, queued, dirty, now, at) {
-            Preview::Answer(answer) => self.outbox.answer(reply, answer.map(|answer| (answer, Bytes::new()))),
+            Preview::Answer(Ok((answer, planned))) => {
+                self.plans.remember(documents, self.world.head.n, planned);
+                self.outbox.answer(reply, Ok((answer, Bytes::new())));
+            }
+            Preview::Answer(Err(error)) => self.outbox.answer(reply, Err(error)),
             Preview::Needs(queued, needed) => self.find_out(queued, needed),
         }
     }

@@ -253,6 +253,7 @@ impl Scheduler {
                     commit: self.world.head.n.max(image.head.n).saturating_add(1),
                     objects: Vec::new(),
                     changes: Vec::new(),
+                    steps: Vec::new(),
                     waiting: Vec::new(),
                     notes: vec![format!("the state is that of commit {} again", image.head.n)],
                 };

@@ -24,7 +24,9 @@ const CHOSEN_BYTES_MAX: usize = 100 << 10;
 /// Bytes of the objects of an apply: more than 2,000 documents take.
 const OBJECTS_BYTES_MAX: usize = 500 << 10;
 /// Bytes of the placements that change.
-const CHANGES_BYTES_MAX: usize = 250 << 10;
+const CHANGES_BYTES_MAX: usize = 130 << 10;
+/// Bytes of the steps that they come to.
+const STEPS_BYTES_MAX: usize = 130 << 10;
 /// Bytes of each of the shorter lists.
 const REST_BYTES_MAX: usize = 50 << 10;
 
@@ -47,8 +49,9 @@ pub fn waited(mut waited: Waited) -> Waited {
 pub fn explanation(mut explanation: Explanation) -> Explanation {
     explanation.status = status(explanation.status);
     cut(&mut explanation.chosen, CHOSEN_BYTES_MAX);
-    explanation.refused.truncate(REJECTIONS_MAX);
-    cut(&mut explanation.hosts, REST_BYTES_MAX);
+    explanation.refusing.truncate(REJECTIONS_MAX);
+    cut(&mut explanation.refusing, REST_BYTES_MAX);
+    cut(&mut explanation.nearest, REST_BYTES_MAX);
     explanation
 }
 
@@ -62,6 +65,7 @@ pub fn applied(mut applied: Applied) -> Applied {
     let (objects, changes) = (applied.objects.len(), applied.changes.len());
     cut(&mut applied.objects, OBJECTS_BYTES_MAX);
     cut(&mut applied.changes, CHANGES_BYTES_MAX);
+    cut(&mut applied.steps, STEPS_BYTES_MAX);
     for (what, all, listed) in [
         ("objects", objects, applied.objects.len()),
         ("placement changes", changes, applied.changes.len()),
@@ -104,6 +108,7 @@ mod tests {
     use super::*;
     use heddle_protocol::api::apply::{AppliedObject, Change, Waiting};
     use heddle_protocol::api::status::{Endpoint, PlacedUnit, WorkloadState};
+    use heddle_protocol::api::step::{Action, Step};
     use heddle_protocol::host_report::UnitPhase;
     use heddle_protocol::id::{Generation, HostId, WorkloadId};
     use heddle_protocol::report::{PlacementChange, Rejection, RejectionCount};
@@ -196,6 +201,16 @@ mod tests {
             after: 1,
             preempted_by: None,
         };
+        let step = Step {
+            action: Action::Move,
+            workload: workload(),
+            generation: Generation(1),
+            count: 1,
+            from: Some(host(1)),
+            to: Some(host(2)),
+            before: None,
+            room_for: None,
+        };
         let waiting = Waiting {
             workload: workload(),
             on: waiting(),
@@ -203,6 +218,7 @@ mod tests {
         let applied = applied(Applied {
             commit: 1,
             objects: vec![object; 10_000],
+            steps: vec![step; 2_000],
             changes: vec![change; 2_000],
             waiting: vec![waiting; 200],
             notes: vec!["an import was bound by itself".into(); 10_000],

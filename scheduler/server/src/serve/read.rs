@@ -11,6 +11,7 @@ use heddle_protocol::defaults::PAGE_ITEMS;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::id::{Generation, HostId, ObjectId, WorkloadId};
 use heddle_protocol::time::{Mono, UnixMs};
+use heddle_scheduler_core::apply::quota_use;
 use heddle_scheduler_core::{World, explain, host_status, workload_status};
 use std::ops::Bound;
 
@@ -105,6 +106,13 @@ pub fn get(world: &World, ask: &Ask) -> Answer {
             let named = world.namespace_policies.iter().filter(|(id, _)| wanted_id(id));
             Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
         }
+        ObjectKind::Quota => {
+            let named = world.quotas.iter().filter(|(id, _)| wanted_id(id));
+            Box::new(named.map(|(id, r)| StoredObject {
+                used: Some(quota_use(world, &id.namespace)),
+                ..stored(id, r.generation, r.applied_at, &r.manifest)
+            }))
+        }
         ObjectKind::SecretRef => {
             let named = world.secret_refs.iter().filter(|(id, _)| wanted_id(id));
             Box::new(named.map(|(id, r)| stored(id, r.generation, r.applied_at, &r.manifest)))
@@ -137,6 +145,7 @@ fn stored(
         applied_at,
         manifest: manifest.clone(),
         history: Vec::new(),
+        used: None,
     }
 }
 
@@ -154,7 +163,9 @@ pub fn not_found(what: &str, name: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
         format!("failed to find {what} {name}"),
-        format!("`heddle get {what}s -A` lists what there is").replace("get hosts -A", "hosts"),
+        format!("`heddle get {what}s -A` lists what there is")
+            .replace("get hosts -A", "hosts")
+            .replace("policys", "policies"),
     )
 }
 
