@@ -34,7 +34,7 @@ pub enum Command {
     Up(up::UpArgs),
     /// Make what manifests say the fleet's intent, and wait until it runs
     Apply(apply::ApplyArgs),
-    /// Show exactly what an apply would do, and do nothing
+    /// Show what an apply would do, and do nothing
     Plan(plan::PlanArgs),
     /// Show how workloads fare
     Status(status::StatusArgs),

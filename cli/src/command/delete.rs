@@ -70,7 +70,7 @@ fn parse(words: &[String]) -> Result<Vec<(ObjectKind, String)>, Failure> {
         Failure::new(
             Exit::Usage,
             message,
-            "write KIND NAME or KIND/NAME; kinds are workload, platform, config and secretref",
+            "write KIND NAME or KIND/NAME; kinds are workload, platform, config, secretref, policy and quota",
         )
     };
     let kind = |word: &str| KindArg::from_str(word, true).map(ObjectKind::from).ok();

@@ -1,4 +1,4 @@
-//! `heddle plan`: exactly what an apply would do.
+//! `heddle plan`: what an apply would do.
 
 use crate::failure::Failure;
 use crate::fleet::{Fleet, FleetArgs, NamespaceArgs};

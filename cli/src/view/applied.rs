@@ -11,7 +11,7 @@ pub fn done(applied: &Applied, style: Style) -> String {
     draw(applied, style, |object| object.change.as_str().to_owned())
 }
 
-/// What would be done, exactly.
+/// What would be done.
 pub fn planned(applied: &Applied, style: Style) -> String {
     let mut text = draw(applied, style, |object| match object.change {
         Change::Created => "would be created".to_owned(),
@@ -25,7 +25,7 @@ pub fn planned(applied: &Applied, style: Style) -> String {
         steps => text.push_str(&format!("replicas: {steps}\n")),
     }
     let line = format!(
-        "as of commit {0}; nothing was changed; `heddle apply --at {0}` does exactly this, or refuses",
+        "as of commit {0}; nothing was changed; `heddle apply -f FILE --at {0}` does this, or refuses",
         applied.commit
     );
     text.push_str(&Tone::Dim.paint(&line, style));

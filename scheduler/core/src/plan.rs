@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) use keep::daemon_fits;
+pub(crate) use preempt::is_leaned_on;
 
 /// The version of this planner: kept in audit records, so that a past decision is replayed by the code that made it.
 pub const PLANNER: &str = concat!("heddle-scheduler-core/", env!("CARGO_PKG_VERSION"));

@@ -68,8 +68,8 @@ fn with_plan(mut applied: Applied, commit: u64, before: &World, report: &PlanRep
     fit::applied(applied)
 }
 
-/// Which workloads a change concerns: those that it names, those that make room for them, and all if it changes what
-/// hosts are lent.
+/// Which workloads a change concerns: those that it names, those that make room for them and so on, and all if it changes
+/// what hosts are lent. Others that find a place because of it are not counted.
 enum Concerned {
     All,
     Only(BTreeSet<String>),
@@ -81,18 +81,23 @@ impl Concerned {
             return Self::All;
         }
         let named = objects.iter().filter(|object| object.kind == "Workload");
-        let named: BTreeSet<String> = named.map(|object| object.name.clone()).collect();
-        let made_room = report.workloads.iter().filter(|(_, workload)| {
-            let mut changes = workload.changes.iter();
-            changes.any(|change| {
-                change
-                    .preempted_by
-                    .as_ref()
-                    .is_some_and(|by| named.contains(&by.to_string()))
-            })
-        });
-        let made_room: Vec<String> = made_room.map(|(id, _)| id.to_string()).collect();
-        Self::Only(named.into_iter().chain(made_room).collect())
+        let mut all: BTreeSet<String> = named.map(|object| object.name.clone()).collect();
+        // Who makes room may in turn take the place of others.
+        loop {
+            let made_room = report.workloads.iter().filter(|(_, workload)| {
+                let takers = workload
+                    .changes
+                    .iter()
+                    .filter_map(|change| change.preempted_by.as_ref());
+                takers.into_iter().any(|by| all.contains(&by.to_string()))
+            });
+            let made_room: Vec<String> = made_room.map(|(id, _)| id.to_string()).collect();
+            let before = all.len();
+            all.extend(made_room);
+            if all.len() == before {
+                return Self::Only(all);
+            }
+        }
     }
 
     fn concerns(&self, id: &WorkloadId) -> bool {

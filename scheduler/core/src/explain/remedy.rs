@@ -1,5 +1,6 @@
 //! The smallest changes that would let a missing replica be placed.
 
+use crate::plan::is_leaned_on;
 use crate::world::World;
 use heddle_protocol::api::explain::HostKind;
 use heddle_protocol::id::{HostId, WorkloadId};
@@ -67,7 +68,7 @@ fn outrank(world: &World, id: &WorkloadId, intent: &Intent, kind: &HostKind) -> 
     }
     let priority_of = |id: &WorkloadId| Some((world.workloads.get(id)?.intent.rules.priority, id.clone()));
     let there = world.workloads_on(&kind.nearest);
-    let others = there.iter().filter(|other| *other != id);
+    let others = there.iter().filter(|other| *other != id && !is_leaned_on(world, other));
     let (priority, workload) = others.filter_map(priority_of).min()?;
     let higher = priority >= intent.rules.priority && priority < 1_000;
     higher.then(|| {

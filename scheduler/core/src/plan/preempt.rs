@@ -228,7 +228,7 @@ fn victims_on<'a>(drafts: &mut Drafts<'a>, room: &Room<'a>, host: HostNo, priori
 
 /// Whether another workload must be near: taking its place could take away what the other one was placed there for, and
 /// even the one that takes it may be that other one.
-fn is_leaned_on(world: &World, id: &WorkloadId) -> bool {
+pub(crate) fn is_leaned_on(world: &World, id: &WorkloadId) -> bool {
     let mut others = world.named_by(id).filter(|other| *other != id);
     others.any(|other| {
         let near = world.workloads.get(other).map(|record| &record.intent.rules.near);
