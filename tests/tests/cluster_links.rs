@@ -308,7 +308,7 @@ fn what_an_embedded_callee_needs_is_explained_and_is_not_called_over_the_network
                 })
                 .await?;
             ensure!(
-                explained.status.ready == 0 && explained.refused.len() >= 2,
+                explained.status.ready == 0 && explained.open == 0 && explained.nearest.len() >= 2,
                 "{explained:#?}"
             );
             Ok(explained)
