@@ -148,13 +148,13 @@ fn every_problem_of_a_bad_manifest_is_told_with_its_place() {
 fn a_field_that_this_release_does_not_run_is_refused_by_name() {
     let desk = Desk::new();
     desk.write(
-        "packed.yaml",
-        &GOOD.replace("replicas: 2", "placement: { strategy: pack }"),
+        "green.yaml",
+        &GOOD.replace("replicas: 2", "rollout: { strategy: blueGreen }"),
     );
-    let ran = desk.heddle(&["validate", "-f", "packed.yaml"]);
+    let ran = desk.heddle(&["validate", "-f", "green.yaml"]);
     assert_eq!(ran.exit, 3, "{}", ran.err);
     assert!(
-        ran.err.contains("not-yet-supported") && ran.err.contains("spec.placement.strategy"),
+        ran.err.contains("not-yet-supported") && ran.err.contains("spec.rollout.strategy"),
         "{}",
         ran.err
     );
@@ -285,7 +285,7 @@ fn scripts_and_schemas_are_data_on_stdout() {
         let ran = desk.heddle(&["completions", shell]);
         assert!(ran.exit == 0 && ran.out.contains("uncordon"), "{shell}: {}", ran.err);
     }
-    assert_eq!(desk.heddle(&["schema"]).json()["oneOf"].as_array().unwrap().len(), 5);
+    assert_eq!(desk.heddle(&["schema"]).json()["oneOf"].as_array().unwrap().len(), 6);
     let version = desk.heddle(&["version", "--client", "--json"]).json();
     assert_eq!(version["client"], env!("CARGO_PKG_VERSION"));
     let version = desk.heddle(&["version", "--nats", &nowhere()]);
