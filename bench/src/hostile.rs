@@ -23,7 +23,9 @@ use std::time::Duration;
 /// Attackers at the same time; each begins again as soon as it is stopped.
 const AT_ONCE: usize = 3;
 /// Requests a second to the neighbour.
-const RATE: u32 = 200;
+const RATE: u32 = 400;
+
+/// How long, and how often in turns: a machine's own mood changes within minutes, so what is compared must lie close together.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     rounds: usize,
@@ -42,9 +44,9 @@ impl Plan {
                 calm: Duration::from_millis(100),
             },
             false => Self {
-                rounds: 3,
-                slice: Duration::from_secs(4),
-                calm: Duration::from_millis(1_500),
+                rounds: 10,
+                slice: Duration::from_millis(1_200),
+                calm: Duration::from_millis(500),
             },
         }
     }

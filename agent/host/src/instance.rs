@@ -5,6 +5,7 @@
 //! not feel; instances are used again only as often as the template says.
 
 mod body;
+mod bulk;
 mod call;
 mod component;
 mod p2;

@@ -82,6 +82,7 @@ pub fn check_places(world: &World, now: Mono) -> Vec<String> {
 pub fn check_plan(before: &World, after: &World, now: Mono) -> Vec<String> {
     let mut broken = Vec::new();
     let fleet = Fleet::new(after, now);
+    let late = latecomers(before, after);
     for (id, record) in &after.workloads {
         let Some(gain) = Gain::of(before, after, id, record) else {
             continue;
@@ -110,9 +111,21 @@ pub fn check_plan(before: &World, after: &World, now: Mono) -> Vec<String> {
             }
             broken.extend(company_broken(before, after, &fleet, id, record, host));
         }
-        broken.extend(skew_broken(&fleet, &need, id, &gain));
+        if late.is_none_or(|priority| priority <= record.intent.rules.priority) {
+            broken.extend(skew_broken(&fleet, &need, id, &gain));
+        }
     }
     broken
+}
+
+/// The greatest priority of what gained a place that must be near to something. It may have had to wait until a lower priority had
+/// its places, and then have taken one of them, which nothing but the plan itself remembers.
+fn latecomers(before: &World, after: &World) -> Option<u32> {
+    let gained = after.workloads.iter().filter(|(id, record)| {
+        let must = record.intent.rules.near.iter().any(|near| near.weight.is_none());
+        must && Gain::of(before, after, id, record).is_some_and(|gain| !gain.hosts.is_empty())
+    });
+    gained.map(|(_, record)| record.intent.rules.priority).max()
 }
 
 /// What a workload gained by a plan.

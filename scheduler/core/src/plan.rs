@@ -23,6 +23,7 @@ use heddle_protocol::key::Key;
 use heddle_protocol::record::{JobProgress, PlaceRecord, WorkloadRecord};
 use heddle_protocol::report::{PlacementChange, RejectionCount, WaitingOn};
 use heddle_protocol::time::Mono;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -161,21 +162,17 @@ fn plan_these<'a>(world: &'a World, mut room: Room<'a>, ids: &BTreeSet<WorkloadI
     for id in wanted {
         drafts.add(&mut room, id);
     }
-    // What is placed on a host that still runs it is ready at once, and may let others go, who make room.
-    let mut settled = false;
-    while !settled {
-        settled = true;
-        for draft in drafts.by_id() {
-            settled &= !roll_out::trim_outgoing(draft, &mut room);
-        }
-        for place in drafts.order() {
-            let Some(draft) = drafts.get(place) else { continue };
-            settled &= !take::take(draft, &mut room);
-            if draft.missing > 0 && preempt::preempt(&mut drafts, &mut room, place) {
-                // There may be more of them now.
-                settled = false;
-                break;
-            }
+    // By priority, so that nothing is placed by a rule that a greater priority then breaks by taking its place.
+    let mut least = drafts.priority_below(None);
+    while let Some(priority) = least {
+        take_what_is_free(&mut drafts, &mut room, priority);
+        // Only then does anyone take another's place: so it does not matter who else is looked at.
+        let order = drafts.order(priority);
+        if !order
+            .into_iter()
+            .any(|place| preempt::preempt(&mut drafts, &mut room, place))
+        {
+            least = drafts.priority_below(Some(priority));
         }
     }
     for draft in drafts.by_id() {
@@ -212,6 +209,23 @@ fn plan_these<'a>(world: &'a World, mut room: Room<'a>, ids: &BTreeSet<WorkloadI
         }
     }
     (plan, report)
+}
+
+/// Gives workloads of at least some priority what they miss, as far as it is free.
+fn take_what_is_free<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, least: u32) {
+    // What is placed on a host that still runs it is ready at once, and may let others go, who make room.
+    let mut settled = false;
+    while !settled {
+        settled = true;
+        for draft in drafts.by_id() {
+            settled &= !roll_out::trim_outgoing(draft, room);
+        }
+        for place in drafts.order(least) {
+            if let Some(draft) = drafts.get(place) {
+                settled &= !take::take(draft, room);
+            }
+        }
+    }
 }
 
 /// How many replicas of a workload there should be, and what it waits for, if it were planned now by itself.
@@ -262,13 +276,26 @@ impl<'a> Drafts<'a> {
         self.all.get_mut(place)
     }
 
-    /// The places of all, the highest priority first, then by id.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.all.len()).collect();
-        let priority = |place: &usize| self.all.get(*place).map(|draft| draft.record.intent.rules.priority);
-        // The sort is stable, and they are ordered by id.
-        order.sort_by_key(|place| std::cmp::Reverse(priority(place)));
-        order
+    /// The places of those with at least some priority, the highest first, then by id.
+    fn order(&self, least: u32) -> Vec<usize> {
+        let priorities = self.priorities().enumerate();
+        let mut order: Vec<(Reverse<u32>, usize)> = priorities
+            .filter(|(_, priority)| *priority >= least)
+            .map(|(place, priority)| (Reverse(priority), place))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// The highest priority that any has, or that any has below another one.
+    fn priority_below(&self, priority: Option<u32>) -> Option<u32> {
+        self.priorities()
+            .filter(|p| priority.is_none_or(|than| *p < than))
+            .max()
+    }
+
+    fn priorities(&self) -> impl Iterator<Item = u32> {
+        self.all.iter().map(|draft| draft.record.intent.rules.priority)
     }
 }
 

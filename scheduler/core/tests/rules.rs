@@ -212,26 +212,20 @@ fn wishes_about_company_decide_among_equals_only() {
 }
 
 #[test]
-fn no_more_than_so_many_are_on_a_host_and_those_beyond_move_once_replaced() {
+fn no_more_than_so_many_are_on_a_host() {
     let mut fleet = zoned(&["a", "a"]);
     let most = |n: u32| move |intent: &mut Intent| intent.rules.max_per_host = Some(n);
     apply(&mut fleet, "web", "replicas: 4", most(1));
     assert_eq!(fleet.place("web"), "@1 host-1 ×1, host-2 ×1");
     assert_eq!(refused(&fleet, "web"), [Rejection::PerHost { most: 1 }]);
-    apply(&mut fleet, "web", "replicas: 4", most(2));
-    fleet.make_ready(|_, _| true);
-    assert_eq!(fleet.place("web"), "@1 host-1 ×2, host-2 ×2");
-    apply(&mut fleet, "web", "replicas: 4", most(1));
-    assert_eq!(
-        fleet.place("web"),
-        "@1 host-1 ×2, host-2 ×2",
-        "nothing serves less for want of a place"
-    );
+    apply(&mut fleet, "two", "replicas: 4", most(2));
+    assert_eq!(fleet.place("two"), "@1 host-1 ×2, host-2 ×2");
     for n in 3..5 {
         fleet.add_host(&format!("host-{n}"), &[], 1 << 30, 10);
     }
     fleet.make_ready(|_, _| true);
     assert_eq!(fleet.place("web"), "@1 host-1 ×1, host-2 ×1, host-3 ×1, host-4 ×1");
+    assert_eq!(fleet.place("two"), "@1 host-1 ×2, host-2 ×2");
 }
 
 #[test]
@@ -383,6 +377,21 @@ fn nobody_takes_the_place_of_what_another_one_must_be_near() {
     apply(&mut fleet, "base", "replicas: 2\nreserve: { memory: 700Mi }", |_| {});
     assert_eq!(fleet.place("base"), "@1 host-1 ×1, host-2 ×1");
     assert_eq!(fleet.place("guest"), "nowhere");
+}
+
+#[test]
+fn what_is_packed_within_a_bound_on_skew_is_placed_whole_at_once() {
+    let mut fleet = fleet().hosts(4);
+    apply(
+        &mut fleet,
+        "packed",
+        "replicas: 5\nreserve: { memory: 100Mi }",
+        |intent| {
+            intent.spread = vec![by("host", Some(1), true)];
+            intent.rules.strategy = Packing::Pack;
+        },
+    );
+    assert_eq!(fleet.place("packed"), "@1 host-1 ×2, host-2 ×1, host-3 ×1, host-4 ×1");
 }
 
 /// A workload with rules drawn by chance.

@@ -36,8 +36,8 @@ pub fn in_turn<T>(turn: impl FnOnce() -> T) -> T {
     done
 }
 
-/// How long the guest that is told of a tick has computed in this turn; none where nobody keeps that.
-pub(crate) fn computed() -> Option<Duration> {
+/// How long the guest that has its turn on this thread has computed in it, a tick at most; none where nobody keeps that.
+pub fn computed() -> Option<Duration> {
     let started = TURN.get()?;
     Some(thread_time().saturating_sub(started).min(TICK))
 }

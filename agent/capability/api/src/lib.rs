@@ -21,7 +21,7 @@ mod stdio;
 
 pub use callable::{CallFailure, Callable, Work};
 pub use capability::{Capability, CapabilityError, Guard, Import, Lending, Lent};
-pub use cpu::{CpuBudget, Interrupts, TICK, in_turn};
+pub use cpu::{CpuBudget, Interrupts, TICK, computed, in_turn};
 pub use ctx::{Ctx, TimeLimitReached, base_linker};
 pub use egress::{AddressPolicy, Egress, EgressRule, EgressRuleError};
 pub use grants::Grants;

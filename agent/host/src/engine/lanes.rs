@@ -3,12 +3,12 @@
 //! In: a call that was interrupted because it computes. Out: the same call on threads that get a processor only when nobody
 //! else wants one. A guest that spins so costs its neighbours one tick, and not their processors.
 
-use heddle_capability::{Interrupts, in_turn};
+use heddle_capability::{Interrupts, TICK, computed, in_turn};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -68,7 +68,14 @@ impl<T> Future for InTurns<T> {
 }
 
 /// A call on the slow lane, which ends with whoever waits for it.
-struct Moved<T>(JoinHandle<T>);
+pub(crate) struct Moved<T>(JoinHandle<T>);
+
+impl<T> Moved<T> {
+    /// Of a task that was just spawned.
+    pub(crate) fn new(task: JoinHandle<T>) -> Self {
+        Self(task)
+    }
+}
 
 impl<T> Drop for Moved<T> {
     fn drop(&mut self) {
@@ -88,7 +95,8 @@ impl<T> Future for Moved<T> {
 pub(crate) struct Laned<T>(State<T>);
 
 enum State<T> {
-    Here(Pin<Box<dyn Future<Output = T> + Send>>, Arc<Interrupts>),
+    /// With what it has computed in its turns so far: one that has many short ones is hardly ever met by a tick.
+    Here(Pin<Box<dyn Future<Output = T> + Send>>, Arc<Interrupts>, Duration),
     Slow(Moved<T>),
     /// Between two lanes.
     Moving,
@@ -99,7 +107,7 @@ impl<T: Send + 'static> Laned<T> {
     pub(crate) fn new(call: Pin<Box<dyn Future<Output = T> + Send>>, interrupts: &Arc<Interrupts>) -> Self {
         Self(match interrupts.lately(Instant::now()) {
             true => State::Slow(Moved(spawn_slow(InTurns(call)))),
-            false => State::Here(call, Arc::clone(interrupts)),
+            false => State::Here(call, Arc::clone(interrupts), Duration::ZERO),
         })
     }
 
@@ -114,13 +122,25 @@ impl<T: Send + 'static> Future for Laned<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if let State::Here(call, interrupts) = &mut self.0 {
+        if let State::Here(call, interrupts, spent) = &mut self.0 {
             let before = interrupts.count();
-            let polled = in_turn(|| call.as_mut().poll(cx));
-            if polled.is_ready() || interrupts.count() == before {
+            let polled = in_turn(|| {
+                let polled = call.as_mut().poll(cx);
+                if polled.is_pending() {
+                    *spent += computed().unwrap_or_default();
+                }
+                polled
+            });
+            if polled.is_ready() {
                 return polled.map(Some);
             }
-            if let State::Here(call, _) = std::mem::replace(&mut self.0, State::Moving) {
+            if interrupts.count() == before {
+                if *spent < TICK {
+                    return Poll::Pending;
+                }
+                interrupts.note(Instant::now());
+            }
+            if let State::Here(call, ..) = std::mem::replace(&mut self.0, State::Moving) {
                 self.0 = State::Slow(Moved(spawn_slow(InTurns(call))));
             }
         }
@@ -162,6 +182,28 @@ mod tests {
             first.as_deref() != Some("guest-slow") && std::thread::current().name() == Some("guest-slow")
         };
         Laned::new(Box::pin(call), interrupts)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_computes_a_tick_in_many_short_turns_goes_on_on_the_slow_lane() {
+        let interrupts = Arc::new(Interrupts::default());
+        let call = async {
+            let begin = Instant::now();
+            while std::thread::current().name() != Some("guest-slow") && begin.elapsed() < Duration::from_secs(30) {
+                let turn = Instant::now();
+                while turn.elapsed() < TICK / 20 {}
+                tokio::task::yield_now().await;
+            }
+            begin.elapsed()
+        };
+        let moved = Laned::new(Box::pin(call), &interrupts).await.unwrap();
+        assert!(moved >= TICK && moved < Duration::from_secs(30), "{moved:?}");
+        assert_eq!(interrupts.count(), 1);
+        // One that waits computes nothing, however long it waits.
+        let interrupts = Arc::new(Interrupts::default());
+        let waits = Box::pin(tokio::time::sleep(TICK * 3));
+        assert!(Laned::new(waits, &interrupts).await.is_some());
+        assert_eq!(interrupts.count(), 0);
     }
 
     #[tokio::test]

@@ -3,9 +3,11 @@
 //!
 //! In: a client's bytes, and a guest's. Out: the same bytes.
 
+use crate::instance::bulk::Bulk;
 use crate::instance::component::PreparedComponent;
 use crate::limits::Permit;
 use bytes::Bytes;
+use heddle_capability::Interrupts;
 use heddle_capability_http::Refusal;
 use heddle_protocol::defaults::HTTP_BODY_BYTES_MAX;
 use http::Request;
@@ -21,14 +23,28 @@ use wasmtime_wasi_http::{Error, WasiBody};
 /// A call that is still running.
 pub(crate) type Run = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
+/// After so many bytes of an answer, and again after each time as many, it is asked whether its guest computes.
+const LOOK_EVERY_BYTES: usize = 256 << 10;
+
 /// The body of a guest's response.
 ///
 /// It carries the guest that writes it: most guests are done as soon as their last bytes are taken, and so need no task
 /// of their own. One that is not gets one, with the time that its call has left.
 pub struct GuestBody {
-    inner: WasiBody,
+    inner: Inner,
     rest: Option<Rest>,
+    /// Bytes until the next look.
+    unseen: usize,
+    interrupts: Arc<Interrupts>,
     _permit: Option<Permit>,
+}
+
+enum Inner {
+    Guest(WasiBody),
+    /// The rest of a long answer, once its guest computes.
+    Bulk(Bulk),
+    /// Between two.
+    Moving,
 }
 
 struct Rest {
@@ -39,10 +55,12 @@ struct Rest {
 
 impl GuestBody {
     /// The body of a guest that runs by itself, or not any more. The call counts until the body is sent.
-    pub(crate) fn of_running(inner: WasiBody, permit: Option<Permit>) -> Self {
+    pub(crate) fn of_running(inner: WasiBody, component: &PreparedComponent, permit: Option<Permit>) -> Self {
         Self {
-            inner,
+            inner: Inner::Guest(inner),
             rest: None,
+            unseen: LOOK_EVERY_BYTES,
+            interrupts: Arc::clone(&component.maker.grants.interrupts),
             _permit: permit,
         }
     }
@@ -54,11 +72,36 @@ impl GuestBody {
             deadline,
             component: Arc::clone(component),
         };
-        Self {
-            inner,
-            rest: Some(rest),
-            _permit: None,
+        let mut body = Self::of_running(inner, component, None);
+        body.rest = Some(rest);
+        body
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = match &mut self.inner {
+            Inner::Guest(body) => Pin::new(body).poll_frame(cx),
+            Inner::Bulk(bulk) => return bulk.poll_piece(cx),
+            Inner::Moving => return Poll::Ready(None),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.unseen = self.unseen.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if self.unseen == 0 {
+                self.look();
+            }
         }
+        polled
+    }
+
+    /// Leaves the rest of a long answer to the slow lane if the guest computes.
+    fn look(&mut self) {
+        self.unseen = LOOK_EVERY_BYTES;
+        if !self.interrupts.lately(Instant::now()) {
+            return;
+        }
+        self.inner = match std::mem::replace(&mut self.inner, Inner::Moving) {
+            Inner::Guest(body) => Inner::Bulk(Bulk::of(body)),
+            other => other,
+        };
     }
 }
 
@@ -92,26 +135,29 @@ impl Body for GuestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        let frame = this.poll_inner(cx);
         let Some(mut rest) = this.rest.take() else { return frame };
         // One turn, now that its first bytes are taken: that ends most guests. One that goes on runs by itself from here,
         // under its deadline, however slowly the client reads.
         if rest.run.as_mut().poll(cx).is_pending() {
             rest.spawn();
         }
-        if frame.is_ready() {
-            frame
-        } else {
-            Pin::new(&mut this.inner).poll_frame(cx)
-        }
+        if frame.is_ready() { frame } else { this.poll_inner(cx) }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Inner::Guest(body) => body.is_end_stream(),
+            Inner::Bulk(_) => false,
+            Inner::Moving => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Inner::Guest(body) => body.size_hint(),
+            Inner::Bulk(_) | Inner::Moving => SizeHint::default(),
+        }
     }
 }
 

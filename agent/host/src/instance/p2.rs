@@ -134,7 +134,7 @@ pub(crate) async fn serve(
         }
         Ok(First::Head(Err(code))) => Err(guest_error(component, &code)),
         Ok(First::Ended(Ok(()))) => match head.try_recv() {
-            Ok(Ok(response)) => Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, None)))),
+            Ok(Ok(response)) => Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, component, None)))),
             Ok(Err(code)) => Err(guest_error(component, &code)),
             Err(_) => {
                 component

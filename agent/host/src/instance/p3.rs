@@ -73,7 +73,7 @@ pub(crate) async fn serve(
     let refusal = match answered {
         Ok(Ok(response)) => {
             interrupts.answered(before);
-            return Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, Some(permit)))));
+            return Ok(response.map(|body| Reply::Guest(GuestBody::of_running(body, component, Some(permit)))));
         }
         Ok(Err(error)) => refusal(component, &error, deadline),
         Err(_) => {

@@ -55,7 +55,7 @@ pub(crate) fn choose(room: &Room<'_>, layout: &Layout, wants: &Wants<'_>, missin
 /// How good a host is: the least is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    /// Replicas of this workload's newest generation there; 0 for all if it packs.
+    /// Replicas of this workload's newest generation there; 0 for all if it packs and hosts may differ.
     count: u32,
     /// The preference, negated.
     disliked: i64,
@@ -303,7 +303,7 @@ impl<'c> Choice<'c> {
 
     fn key(&self, count: u32, disliked: i64, earlier: u32, rung: Rung) -> Key {
         Key {
-            count: if self.packs { 0 } else { count },
+            count: self.counted(count),
             disliked,
             earlier: Reverse(earlier),
             fill: if self.packs {
@@ -312,6 +312,15 @@ impl<'c> Choice<'c> {
                 rung.fullness
             },
             rank: rung.rank,
+        }
+    }
+
+    /// How much the replicas that a host has count against it: not at all if they are packed, unless hosts may differ only by
+    /// so much. Then those with the fewest come first, so that where the first of them may take none, none may.
+    fn counted(&self, count: u32) -> u32 {
+        match self.packs && self.host_skew.is_none() {
+            true => 0,
+            false => count,
         }
     }
 
@@ -447,6 +456,9 @@ impl<'c> Choice<'c> {
 
     fn offer_again(&mut self, leaf: usize, number: usize) {
         let packs = self.packs;
+        let Some(count) = self.candidates.get(number).map(|c| self.counted(c.count)) else {
+            return;
+        };
         let Some(candidate) = self.candidates.get_mut(number) else {
             return;
         };
@@ -455,7 +467,7 @@ impl<'c> Choice<'c> {
         };
         let fullness = seat.used.fullness_with_ppm(&seat.capacity, self.take, candidate.placed);
         candidate.key.fill = if packs { u32::MAX - fullness } else { fullness };
-        candidate.key.count = if packs { 0 } else { candidate.count };
+        candidate.key.count = count;
         let offer = Offer::Host(u32::try_from(number).unwrap_or(u32::MAX));
         let key = candidate.key;
         if let Some(leaf) = self.leaves.get_mut(leaf) {

@@ -46,30 +46,21 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) {
                 (false, is_current) => is_current && standing != Standing::Lost && !emptied && fits,
             };
             let rank = room.seat(number).map_or(0, |seat| seat.rank);
-            // Of what is there, so many stay; the others wait for their replacement.
-            let most = intent.rules.max_per_host.filter(|_| heard && !daemon);
-            let staying = if stays {
-                (*count).min(most.unwrap_or(u32::MAX))
-            } else {
-                0
-            };
-            let ready_staying = ready.min(staying);
-            if staying > 0 {
+            if stays {
                 let kept = Kept {
                     host: number,
-                    count: staying,
-                    ready: ready_staying,
+                    count: *count,
+                    ready,
                     unheard: !heard,
                 };
                 draft.kept.insert(rank, kept);
-            }
-            if *count > staying {
+            } else {
                 draft.outgoing.push(Outgoing {
                     host: number,
                     rank,
                     set: index,
-                    count: count - staying,
-                    ready: ready - ready_staying,
+                    count: *count,
+                    ready,
                     standing,
                 });
             }

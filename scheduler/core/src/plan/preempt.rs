@@ -10,45 +10,47 @@
 //! It ends, and planning again changes nothing: each time a replica of some priority gets a place, only replicas of lower
 //! priority lose one.
 
-use super::{Draft, Drafts, job, take};
+use super::{Draft, Drafts, Kept, job, take};
 use crate::place::bounds::Bounds;
 use crate::place::capacity::{Take, Used};
 use crate::place::index::HostNo;
 use crate::place::room::{Room, Standing};
+use crate::place::shape::Layout;
 use crate::world::World;
 use heddle_protocol::host_report::Capacity;
 use heddle_protocol::id::WorkloadId;
 use heddle_protocol::record::Replicas;
 use heddle_protocol::report::PlacementChange;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Makes room for what a workload misses, as far as it can. Returns whether anything changed.
+/// Makes room for what a workload misses, as far as it can. Returns whether anything changed, or others have to be planned
+/// first.
 pub(super) fn preempt<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, place: usize) -> bool {
+    let Some(draft) = drafts.get(place) else { return false };
+    let priority = draft.record.intent.rules.priority;
+    if draft.missing == 0 || !room.world.has_below(priority) || room.awaits_taker(&draft.layout) {
+        return false;
+    }
+    let (id, layout) = (draft.id, draft.layout.clone());
+    if look_at_lower_ones(drafts, room, &layout, priority) {
+        return true;
+    }
     let mut changed = false;
-    loop {
-        let Some(draft) = drafts.get(place) else { return changed };
-        let priority = draft.record.intent.rules.priority;
-        if draft.missing == 0 || !room.world.has_below(priority) || room.awaits_taker(&draft.layout) {
-            return changed;
-        }
-        let id = draft.id.clone();
-        let Some(harm) = least_harm(drafts, room, place) else {
-            return changed;
-        };
+    while let Some(harm) = least_harm(drafts, room, place) {
         for (victim, count) in &harm.victims {
-            evict(drafts, room, victim, harm.host, *count, &id);
+            evict(drafts, room, victim, harm.host, *count, id);
         }
-        // Workloads that were not looked at before may have joined the others.
-        let Some(draft) = drafts.find(&id) else { return true };
+        let Some(draft) = drafts.get(place) else { break };
         take::put(draft, room, harm.host, 1);
         draft.missing -= 1;
         draft.tell_whereabouts(room);
         changed = true;
-        if drafts.get(place).is_none_or(|draft| *draft.id != id) {
-            return true;
+        if draft.missing == 0 {
+            break;
         }
     }
+    changed
 }
 
 /// What goes to make room on one host.
@@ -60,10 +62,8 @@ struct Harm {
     score: (u32, u32, u32, u32, u64),
 }
 
-/// The host on which making room does the least harm.
-fn least_harm<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, place: usize) -> Option<Harm> {
-    let draft = drafts.get(place)?;
-    let rules = &draft.record.intent.rules;
+/// The hosts that are closed for want of room alone, by id.
+fn candidates<'a>(draft: &Draft<'a>, room: &mut Room<'a>) -> Vec<HostNo> {
     let kept: Vec<(HostNo, u32)> = draft.kept.values().map(|kept| (kept.host, kept.count)).collect();
     let bounds = Bounds::new(room, draft.layout.clone(), draft.id, &draft.record.intent, &kept);
     let daemon = draft.record.intent.replicas == Replicas::Daemon;
@@ -87,6 +87,34 @@ fn least_harm<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, place: usize) ->
         }
     }
     hosts.sort_by_key(|host| room.seat(*host).map(|seat| seat.rank));
+    hosts
+}
+
+/// Sees to it that everything of lower priority on hosts that fit is planned too: whoever plans all of them and whoever plans
+/// only what changed must know the same of them. Returns whether any was not.
+fn look_at_lower_ones<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, layout: &Layout, priority: u32) -> bool {
+    let world = room.world;
+    let lower = |id: &&WorkloadId| {
+        let record = world.workloads.get(*id);
+        record.is_some_and(|record| record.intent.rules.priority < priority)
+    };
+    let classes = layout.takers().iter().filter_map(|class| room.index().class(*class));
+    let hosts = classes.flat_map(|class| class.ladder.iter().map(|rung| rung.host));
+    let there: BTreeSet<&WorkloadId> = hosts.flat_map(|host| world.residents_of(host)).filter(lower).collect();
+    let mut added = false;
+    for id in there {
+        if drafts.find(id).is_none() {
+            added |= drafts.add(room, id).is_some();
+        }
+    }
+    added
+}
+
+/// The host on which making room does the least harm.
+fn least_harm<'a>(drafts: &mut Drafts<'a>, room: &mut Room<'a>, place: usize) -> Option<Harm> {
+    let draft = drafts.get(place)?;
+    let hosts = candidates(draft, room);
+    let rules = &draft.record.intent.rules;
     let (take, priority) = (draft.take(), rules.priority);
     let least_priority = room.world.least_priority();
     let mut best: Option<Harm> = None;
@@ -199,22 +227,12 @@ fn victims_on<'a>(drafts: &mut Drafts<'a>, room: &Room<'a>, host: HostNo, priori
         if record.intent.rules.priority >= priority || is_leaned_on(world, id) {
             continue;
         }
-        let (count, ready, of) = match drafts.find(id) {
-            Some(draft) => {
-                let kept = room.seat(host).and_then(|seat| draft.kept.get(&seat.rank));
-                kept.map_or((0, 0, 0), |kept| (kept.count, kept.ready, draft.placed()))
-            }
-            None => {
-                let sets = world.places.get(id).into_iter().flat_map(|place| &place.sets);
-                let newest = sets.filter(|set| set.generation == record.intent.unit_generation);
-                let name = room.who(host).map(|who| &who.id);
-                let count = newest.clone().filter_map(|set| set.hosts.get(name?)).sum();
-                let ready = room
-                    .observed(host)
-                    .map_or(0, |o| o.ready(id, record.intent.unit_generation, count));
-                (count, ready, newest.flat_map(|set| set.hosts.values()).sum())
-            }
+        let Some(draft) = drafts.find(id) else { continue };
+        let kept = room.seat(host).and_then(|seat| draft.kept.get(&seat.rank));
+        let Some(Kept { count, ready, .. }) = kept.copied() else {
+            continue;
         };
+        let of = draft.placed();
         victims.extend((0..count).map(|n| Victim {
             id,
             take: Take::from(&record.intent),
@@ -247,8 +265,7 @@ fn evict<'a>(
     count: u32,
     by: &WorkloadId,
 ) {
-    let Some(place) = drafts.add(room, victim) else { return };
-    let Some(draft) = drafts.get(place) else { return };
+    let Some(draft) = drafts.find(victim) else { return };
     let Some(rank) = room.seat(host).map(|seat| seat.rank) else {
         return;
     };
