@@ -19,6 +19,7 @@ pub mod host_spec;
 pub mod id;
 pub mod key;
 pub mod manifest;
+pub mod mutant;
 pub mod offer;
 pub mod record;
 pub mod report;

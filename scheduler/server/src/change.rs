@@ -14,7 +14,8 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
-use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
+use heddle_protocol::mutant::mutant;
+use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest, PlaceRecord};
 use heddle_protocol::report::{PlacementChange, WaitingOn};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{
@@ -174,7 +175,15 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
         }
     }
     let (plan, report) = plan_only(&scratch, now, &dirty);
-    for (workload, place) in plan.places {
+    for (workload, mut place) in plan.places {
+        if mutant("outgoing-goes-before-ready")
+            && let Some(place) = &mut place
+        {
+            place.sets.truncate(1);
+        }
+        if mutant("surplus-is-not-dropped") && !grows(&scratch, &workload, place.as_ref()) {
+            continue;
+        }
         let value = place
             .as_ref()
             .and_then(|place| serde_json::to_vec(place).ok())
@@ -190,6 +199,12 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     }
     batch.report = report;
     batch
+}
+
+/// Whether a plan gives a workload more replicas than it has.
+fn grows(world: &World, id: &WorkloadId, place: Option<&PlaceRecord>) -> bool {
+    let count = |place: &PlaceRecord| place.sets.iter().flat_map(|set| set.hosts.values()).sum::<u32>();
+    place.map_or(0, count) > world.places.get(id).map_or(0, |place| count(place))
 }
 
 /// What an apply would do.
@@ -408,6 +423,12 @@ pub fn audit(world: &World, batch: &Batch, version: Version, at: UnixMs, facts: 
         facts,
         changes: changes.collect(),
     };
+    if mutant("audit-leaves-changes-out") {
+        record.changes.pop();
+    }
+    if mutant("audit-leaves-requests-out") {
+        record.requests.clear();
+    }
     shrink(&mut record);
     record
 }

@@ -12,6 +12,7 @@ pub mod health;
 mod lead;
 pub mod options;
 mod outbox;
+pub mod outside;
 mod push;
 mod requests;
 mod run;
@@ -20,5 +21,6 @@ mod serve;
 mod signature;
 pub mod store;
 
+pub use lead::Ground;
 pub use options::SchedulerOptions;
-pub use run::run;
+pub use run::{run, run_on};

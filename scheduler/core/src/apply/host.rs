@@ -11,6 +11,7 @@ use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{Generation, HostId};
 use heddle_protocol::key::Key;
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::{HostAdmin, HostRecord, JoinTokenRecord, join_token_policy};
 use heddle_protocol::time::{Mono, UnixMs};
 
@@ -102,7 +103,11 @@ pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decis
     };
     if change == Change::Updated {
         let record = HostRecord {
-            admin: set.admin,
+            admin: if mutant("cordon-is-lost") {
+                record.admin
+            } else {
+                set.admin
+            },
             ..record.as_ref().clone()
         };
         changes.write(Key::Host(set.host.clone()), &record)?;
