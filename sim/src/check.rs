@@ -21,7 +21,7 @@ use crate::process::{Commons, lock};
 use crate::truth::{CommitSeen, Truth};
 use heddle_protocol::id::HostId;
 use heddle_scheduler::store::{Head, Stored};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 /// What is known of hosts without asking them.
@@ -48,7 +48,8 @@ pub fn watch(commons: &Arc<Commons>, truth: &Arc<Mutex<Truth>>, fleet: &Fleet) {
         };
         at.net.mix(commit.version);
         at.net.say(|| in_words(&commit));
-        for (rule, what) in committed(&truth, before.as_ref(), digest_before, &commit, &fleet) {
+        let leaving = lock(&at.leaving).clone();
+        for (rule, what) in committed(&truth, before.as_ref(), digest_before, &commit, &fleet, &leaving) {
             at.break_rule(rule, what);
         }
     });
@@ -60,6 +61,7 @@ fn committed(
     digest_before: heddle_scheduler::store::SetDigest,
     commit: &CommitSeen,
     fleet: &Fleet,
+    leaving: &BTreeSet<HostId>,
 ) -> Vec<(&'static str, String)> {
     let mut broken = Vec::new();
     history::check(truth, before, &mut broken);
@@ -68,7 +70,7 @@ fn committed(
     once::check(truth, commit, &mut broken);
     intent::check(commit, &mut broken);
     places::check(truth, commit, fleet, &mut broken);
-    silence::check(truth, commit, fleet, &mut broken);
+    silence::check(truth, commit, fleet, leaving, &mut broken);
     broken
 }
 

@@ -23,6 +23,7 @@ pub const MUTANTS: &[&str] = &[
     "failed-push-is-not-repeated",
     "failed-units-are-not-tried-again",
     "landed-hosts-forgotten",
+    "idle-leader-never-looks",
     "lost-fence-is-success",
     "lost-future-is-not-signed-again",
     "news-do-not-replan",
@@ -45,6 +46,7 @@ pub const MUTANTS: &[&str] = &[
     "unknown-is-failure",
     "unknown-is-success",
     "unwanted-units-stay",
+    "unwritten-requests-are-forgotten",
     "waiting-pushes-are-forgotten",
 ];
 

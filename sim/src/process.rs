@@ -29,7 +29,7 @@ use heddle_scheduler::{Ground, SchedulerOptions, run_on};
 use heddle_secret::{Secrets, ServiceOptions};
 use heddle_wire::chunk::RequestError;
 use heddle_wire::connect::LinkState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -63,6 +63,10 @@ pub struct Commons {
     pub store_hurt: AtomicU64,
     /// What is on the way to hosts: pushes, by process and host.
     pub pushes: Mutex<Pushes>,
+    /// Hosts whose agents were ever told to stop.
+    pub leaving: Mutex<BTreeSet<HostId>>,
+    /// Whether hosts may be forgotten and come back, with pushes to them still under way.
+    pub forgets: bool,
     /// What must never be, as it was seen.
     pub broken: Mutex<Vec<String>>,
 }

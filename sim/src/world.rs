@@ -8,7 +8,7 @@ use crate::check::{self, Fleet, HostFacts};
 use crate::net::{End, Event, Net, Reply};
 use crate::people::{Heard, People};
 use crate::process::{Commons, Process, Pushes, lock};
-use crate::scenario::{Fault, IMAGES, Scenario, StoreFaults, is_bad};
+use crate::scenario::{AskOf, Fault, IMAGES, Scenario, StoreFaults, is_bad};
 use crate::truth::Truth;
 use async_nats::Message;
 use bytes::Bytes;
@@ -110,6 +110,7 @@ impl World {
                 bad.insert(digest);
             }
         }
+        let forgets = scenario.asks.iter().any(|ask| matches!(ask.what, AskOf::Forget { .. }));
         let commons = Arc::new(Commons {
             net,
             realm: MemoryRealm::new(),
@@ -120,6 +121,8 @@ impl World {
             stalled_until: AtomicU64::new(0),
             store_hurt: AtomicU64::new(0),
             pushes: Mutex::new(Pushes::default()),
+            leaving: Mutex::default(),
+            forgets,
             broken: Mutex::new(Vec::new()),
         });
         let agents: Vec<Agent> = (0..scenario.hosts)
@@ -142,7 +145,8 @@ impl World {
         let quiet = scenario.messages.lost + scenario.messages.twice + scenario.messages.late + scenario.pace.fails;
         let store = scenario.store.request_lost + scenario.store.answer_lost + scenario.store.very_late;
         Self {
-            calm: scenario.faults.is_empty() && quiet + store == 0.0,
+            // Whom an operator forgets is told to stop everything at once.
+            calm: scenario.faults.is_empty() && quiet + store == 0.0 && !forgets,
             people: People::new(digests.clone()),
             artifacts: digests.into_iter().collect(),
             bad: Arc::clone(&keys.bad),
@@ -452,6 +456,7 @@ impl World {
             }
             Fault::StopAgent { host, ms } => {
                 if let Some(agent) = self.agents.get_mut(host as usize) {
+                    lock(&commons.leaving).insert(agent.id.clone());
                     agent.stop(&commons);
                     net.after(
                         ms + heddle_protocol::defaults::LEAVING_DEADLINE_MS,

@@ -7,6 +7,7 @@ mod commit;
 mod fire;
 mod intake;
 mod keep;
+mod look;
 mod secrets;
 
 use crate::artifact::ArtifactPool;
@@ -100,6 +101,7 @@ pub(crate) struct Scheduler {
     /// What was learned since the last commit, for its audit record.
     facts: Vec<String>,
     keep: keep::Keep,
+    look: look::Look,
     firing: fire::Firing,
     follow: secrets::Follow,
 }
@@ -137,6 +139,12 @@ pub(crate) enum Done {
     BackedUp {
         ask: Box<Ask>,
         image: Result<keep::BackupImage, String>,
+    },
+    /// The newest head was read, to see whether this scheduler still leads.
+    HeadSeen {
+        /// The newest commit that was known when it was asked for.
+        known: u64,
+        head: Result<Option<crate::store::Head>, crate::store::StoreError>,
     },
     /// A client's backup was read.
     RestoreRead {
@@ -240,6 +248,7 @@ impl Scheduler {
             changed: false,
             facts: Vec::new(),
             keep: keep::Keep::new(),
+            look: look::Look::default(),
             firing: fire::Firing::default(),
         }
     }
@@ -318,6 +327,7 @@ impl Scheduler {
             Done::FoundOut { queued, known } => self.take_found_out(*queued, known),
             Done::SecretsLookedAt { newest } => self.take_newest_secrets(newest),
             Done::Committed(end) => self.take_commit_end(end)?,
+            Done::HeadSeen { known, head } => self.take_head(known, head)?,
             Done::Pushed(pushed) => self.take_pushed(&pushed),
             Done::Fired(fired) => self.take_fired(fired),
             Done::Answered { ask, answer } => self.answer(&ask, answer),
@@ -347,6 +357,7 @@ impl Scheduler {
             self.behind.extend(self.pusher.waiting());
         }
         self.keep_house();
+        self.look_at_head();
         self.fire_due();
         self.look_at_secrets();
         self.measure();

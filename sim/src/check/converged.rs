@@ -108,8 +108,12 @@ fn workload(
         used >= fleet.get(host).map_or(0, |facts| facts.slots)
     };
     let has: u32 = placed.values().sum();
+    // What never becomes ready replaces nothing: what it was to replace stays.
+    let is_bad = record.artifacts.values().any(|artifact| bad.contains(&artifact.digest));
     let short = match record.intent.replicas {
-        Replicas::Count(wanted) if has > wanted => return Some(format!("{has} replicas are placed, {wanted} wanted")),
+        Replicas::Count(wanted) if has > wanted && !is_bad => {
+            return Some(format!("{has} replicas are placed, {wanted} wanted"));
+        }
         Replicas::Count(wanted) => has < wanted,
         Replicas::Daemon => eligible.iter().any(|host| !placed.contains_key(*host)),
     };
@@ -125,8 +129,16 @@ fn workload(
             record.intent.replicas
         ));
     }
-    let is_bad = record.artifacts.values().any(|artifact| bad.contains(&artifact.digest));
-    let old = sets.iter().find(|set| set.generation != newest);
+    // A host that takes nothing new keeps what it has of a daemon.
+    let stays = |host: &HostId| {
+        let open = truth
+            .hosts
+            .get(host)
+            .is_some_and(|known| known.admin == HostAdmin::Open);
+        record.intent.replicas == Replicas::Daemon && !open
+    };
+    let mut old = sets.iter().filter(|set| set.generation != newest);
+    let old = old.find(|set| !set.hosts.keys().all(stays));
     match old {
         Some(set) if !short && !is_bad => Some(format!("generation {} is still there", set.generation)),
         _ => None,

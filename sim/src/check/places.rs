@@ -59,12 +59,22 @@ pub fn check(truth: &Truth, commit: &CommitSeen, fleet: &Fleet, broken: &mut Vec
             }
         }
         if let (Replicas::Daemon, Some(place)) = (record.intent.replicas, change.is::<PlaceRecord>()) {
-            let twice = place
-                .sets
+            let newest = |place: &PlaceRecord| {
+                let set = place
+                    .sets
+                    .iter()
+                    .find(|set| set.generation == record.intent.unit_generation);
+                set.map(|set| set.hosts.clone()).unwrap_or_default()
+            };
+            let before = change
+                .was::<PlaceRecord>()
+                .map(|place| newest(&place))
+                .unwrap_or_default();
+            let grew = |host: &HostId, count: u32| count > before.get(host).copied().unwrap_or(0);
+            if newest(&place)
                 .iter()
-                .flat_map(|set| &set.hosts)
-                .any(|(_, count)| *count > 1);
-            if twice {
+                .any(|(host, count)| *count > 1 && grew(host, *count))
+            {
                 broken.push(("places", format!("commit {n} places daemon {id} twice on one host")));
             }
         }

@@ -1,4 +1,4 @@
-//! BOUNDED, for pushes: one under way per host and process (and a farewell beside it), and no more of them than there is
+//! BOUNDED, for pushes: one under way per host and process (but for hosts that were forgotten and are back), and no more of them than there is
 //! memory for.
 
 use crate::process::Commons;
@@ -9,7 +9,7 @@ const UNDER_WAY_MAX: usize = 520;
 
 /// Looks at a push that just began.
 pub fn begun(commons: &Commons, host: &HostId, to_host: u32, in_all: usize) {
-    if to_host > 2 {
+    if to_host > 1 && !commons.forgets {
         commons.break_rule(
             "one-push",
             format!("{to_host} pushes to {host} are under way at the same time"),

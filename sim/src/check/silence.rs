@@ -6,13 +6,19 @@ use super::places::by_host;
 use crate::agent::Agent;
 use crate::truth::{CommitSeen, Truth};
 use heddle_protocol::host_report::UnitPhase;
-use heddle_protocol::id::UnitId;
+use heddle_protocol::id::{HostId, UnitId};
 use heddle_protocol::key::Key;
 use heddle_protocol::record::{HostAdmin, Replicas};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Looks at a commit.
-pub fn check(truth: &Truth, commit: &CommitSeen, fleet: &Fleet, broken: &mut Vec<(&'static str, String)>) {
+pub fn check(
+    truth: &Truth,
+    commit: &CommitSeen,
+    fleet: &Fleet,
+    leaving: &BTreeSet<HostId>,
+    broken: &mut Vec<(&'static str, String)>,
+) {
     let n = commit.version.n;
     let changed: BTreeSet<&Key> = commit.changes.iter().map(|change| &change.key).collect();
     for change in &commit.changes {
@@ -46,7 +52,7 @@ pub fn check(truth: &Truth, commit: &CommitSeen, fleet: &Fleet, broken: &mut Vec
                             .iter()
                             .all(|rule| rule.rule.allows(facts.labels.get(&rule.label).map(String::as_str)))
                     });
-                    if open && fits {
+                    if open && fits && !leaving.contains(host) {
                         let what = format!("commit {n} takes daemon {id} from {host}, where it fits");
                         broken.push(("silence-stops-nothing", what));
                     }

@@ -111,6 +111,11 @@ impl Scheduler {
         if batch.writes.is_empty() {
             self.world.note_plan(&batch.report);
             // Nothing to keep: whoever asked for what is so already is answered from this commit.
+            // In memory only: that the same request comes again after a change by somebody else is not to undo that.
+            let unwritten = change::audit(&self.world, &batch, self.world.head, at, Vec::new());
+            if !mutant("unwritten-requests-are-forgotten") {
+                self.requests.learn(&unwritten);
+            }
             for decided in std::mem::take(&mut batch.decided) {
                 self.tell(decided);
             }
