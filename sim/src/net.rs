@@ -188,6 +188,11 @@ impl Net {
         self.lock().queue.keys().next().map(|(at, _)| *at)
     }
 
+    /// How much is going to happen.
+    pub fn waiting(&self) -> u64 {
+        self.lock().queue.len() as u64
+    }
+
     /// What happens next, if it is due.
     pub fn take_due(&self) -> Option<Event> {
         let now = self.now();

@@ -40,6 +40,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+/// Things that all processes may begin in one millisecond.
+const BEGUN_MAX: u64 = 200_000;
 /// The time of day when every world begins, in milliseconds since 1970.
 const MORNING_MS: i64 = 1_750_000_000_000;
 
@@ -67,6 +69,8 @@ pub struct Commons {
     pub leaving: Mutex<BTreeSet<HostId>>,
     /// Whether hosts may be forgotten and come back, with pushes to them still under way.
     pub forgets: bool,
+    /// What was begun in the present millisecond, and which one that is: more than a bound never comes to an end.
+    pub begun: Mutex<(u64, u64)>,
     /// What must never be, as it was seen.
     pub broken: Mutex<Vec<String>>,
 }
@@ -83,6 +87,21 @@ pub struct Pushes {
 }
 
 impl Commons {
+    /// Counts something that a process begins. Says whether it may: work that begets work without time passing would go on
+    /// for ever, and the world with it.
+    fn may_begin(&self) -> bool {
+        let now = self.net.now();
+        let mut begun = lock(&self.begun);
+        if begun.0 != now {
+            *begun = (now, 0);
+        }
+        begun.1 += 1;
+        if begun.1 == BEGUN_MAX {
+            self.break_rule("bounded", format!("{BEGUN_MAX} things are begun at one moment"));
+        }
+        begun.1 < BEGUN_MAX
+    }
+
     /// Notes that something is as it must never be.
     pub fn break_rule(&self, rule: &str, what: String) {
         let mut broken = lock(&self.broken);
@@ -253,7 +272,9 @@ impl Outside for SimOutside {
     async fn flush(&self) {}
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
-        self.group.spawn(work, Some(&self.commons));
+        if self.commons.may_begin() {
+            self.group.spawn(work, Some(&self.commons));
+        }
     }
 
     async fn keep_image(&self, _path: std::path::PathBuf, _realm: Realm, _image: Image) -> Result<(), String> {
@@ -324,6 +345,9 @@ impl std::fmt::Debug for ProcessWeather {
 
 impl Weather for ProcessWeather {
     fn trip(&self) -> Trip {
+        if !self.commons.may_begin() {
+            return Trip { there: None, back: None };
+        }
         let faults = *lock(&self.commons.store);
         let mut draw = lock(&self.draw);
         let (now, link) = (self.commons.net.now(), self.commons.net.link(End::Process(self.number)));

@@ -27,8 +27,9 @@ const BOUND_MS: u64 = 150_000;
 const STILL_MS: u64 = 8_000;
 /// How often it is looked.
 const LOOK_MS: u64 = 1_000;
-/// Events in one world at most: more is something that never comes to rest.
-const EVENTS_MAX: u64 = 20_000_000;
+/// Events in one world at most, and so many more for each host: more is something that never comes to rest.
+const EVENTS_MAX: u64 = 500_000;
+const EVENTS_PER_HOST_MAX: u64 = 20_000;
 
 /// What came of a world.
 #[derive(Debug, Clone, Default)]
@@ -123,6 +124,7 @@ impl World {
             pushes: Mutex::new(Pushes::default()),
             leaving: Mutex::default(),
             forgets,
+            begun: Mutex::default(),
             broken: Mutex::new(Vec::new()),
         });
         let agents: Vec<Agent> = (0..scenario.hosts)
@@ -267,7 +269,11 @@ impl World {
                 commons.break_rule("new-before-old", what);
             }
         }
-        let too_long = net.counts().events > EVENTS_MAX;
+        let events_max = EVENTS_MAX + u64::from(self.scenario.hosts) * EVENTS_PER_HOST_MAX;
+        let too_long = net.counts().events > events_max || net.waiting() > EVENTS_MAX;
+        if too_long {
+            commons.break_rule("bounded", "the world never comes to rest".to_owned());
+        }
         too_long || !lock(&commons.broken).is_empty()
     }
 
@@ -334,6 +340,13 @@ impl World {
             && let Some(what) = check::silence::check_agent(agent, before)
         {
             self.commons.break_rule("silence-stops-nothing", what);
+        }
+        if seen.served_before.is_some() {
+            self.commons.net.say(|| {
+                let served = agent.served();
+                let served: Vec<String> = served.iter().map(|(unit, count)| format!("{unit}×{count}")).collect();
+                format!("{} serves {}", agent.id, served.join(" "))
+            });
         }
         if let Some(what) = check::silence::check_routes(agent) {
             self.commons.break_rule("routes-to-ready", what);

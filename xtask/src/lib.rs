@@ -14,6 +14,7 @@ pub mod guests;
 pub mod nats;
 pub mod redis;
 pub mod registry;
+pub mod sim;
 pub mod suites;
 pub mod test;
 pub mod up;
