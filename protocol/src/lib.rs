@@ -20,6 +20,7 @@ pub mod id;
 pub mod key;
 pub mod label;
 pub mod manifest;
+pub mod mutant;
 pub mod offer;
 pub mod record;
 pub mod report;

@@ -15,6 +15,7 @@ pub mod nats;
 pub mod postgres;
 pub mod redis;
 pub mod registry;
+pub mod sim;
 pub mod suites;
 pub mod test;
 pub mod up;

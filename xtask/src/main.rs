@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use xtask::workspace::Workspace;
-use xtask::{bao, bench, chaos, deny, guests, nats, postgres, redis, registry, test, up};
+use xtask::{bao, bench, chaos, deny, guests, nats, postgres, redis, registry, sim, test, up};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -19,6 +19,8 @@ Usage: cargo xtask COMMAND
                       measure with release builds; flags go to `heddle-bench`
   chaos [--seed N] [--faults N] [--kinds KIND,…] [--json] [--release]
                       hurt a fleet of real processes under load, and check what came of it
+  sim [--seeds N] [--from N] [--seed N [--shrink]] [--mutants] [--quick] [--json]
+                      run production code in simulated worlds that break, and check what must always be true
   guests              build the guest components; prints their folder
   nats                find or fetch a nats-server that is new enough; prints its path
   bao                 find or fetch an OpenBao to test against; prints its path
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
         return exit_code(print(HELP));
     }
     match command.as_str() {
-        "up" | "bench" | "chaos" | "test" => {}
+        "up" | "bench" | "chaos" | "sim" | "test" => {}
         "guests" | "nats" | "bao" | "redis" | "postgres" | "registry" | "deny" if rest.is_empty() => {}
         "guests" | "nats" | "bao" | "redis" | "postgres" | "registry" | "deny" => {
             return wrong(&format!("`{command}` takes no arguments"));
@@ -60,6 +62,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         "up" => match up::run(&workspace, rest)? {},
         "bench" => match bench::run(&workspace, rest)? {},
         "chaos" => match chaos::run(&workspace, rest)? {},
+        "sim" => match sim::run(&workspace, rest)? {},
         "test" => test::run(&workspace, rest),
         "guests" => print(&format!("{}\n", guests::ensure(&workspace)?.display())),
         "nats" => print(&format!("{}\n", nats::ensure()?.display())),

@@ -19,6 +19,7 @@ pub const CRATES_WITH_TESTS: &[&str] = &[
     "heddle-scheduler",
     "heddle-scheduler-core",
     "heddle-secret",
+    "heddle-sim",
     "heddle-tests",
     "xtask",
 ];

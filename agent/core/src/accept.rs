@@ -8,6 +8,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Accepted, SpecRefusal};
 use heddle_protocol::host_spec::HostSpec;
 use heddle_protocol::id::{BootId, HostId, Realm};
+use heddle_protocol::mutant::mutant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -66,7 +67,7 @@ pub fn accept(me: &Identity, held: Option<Accepted>, sender: Sender, read: &Read
     if spec.host != me.host {
         return Err(SpecRefusal::OtherHost(spec.host.to_string()));
     }
-    if sender == Sender::Network && spec.boot_id != me.boot_id {
+    if sender == Sender::Network && spec.boot_id != me.boot_id && !mutant("accepts-for-another-start") {
         return Err(SpecRefusal::OtherBoot(spec.boot_id.to_string()));
     }
     if spec.body_digest != read.body_digest {
@@ -79,6 +80,8 @@ pub fn accept(me: &Identity, held: Option<Accepted>, sender: Sender, read: &Read
     match held {
         // Sent again because our answer was lost: the same answer again.
         Some(held) if held == offered => Ok(offered),
+        Some(_) if mutant("accepts-older") => Ok(offered),
+        Some(held) if held.version == offered.version && mutant("accepts-another-of-one-version") => Ok(offered),
         Some(held) if held.version >= offered.version => Err(SpecRefusal::Older(offered.version.to_string())),
         _ => Ok(offered),
     }

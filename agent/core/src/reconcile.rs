@@ -10,6 +10,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::host_spec::{Compile, HostSpecBody, TemplateComponent, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +93,7 @@ fn prepare_and_resize(running: &Running, actions: &mut Vec<Action>) {
                     count: run.count,
                 });
             }
-            (UnitPhase::Ready, _) if run.held_count != run.count => {
+            (UnitPhase::Ready, _) if run.held_count != run.count && !mutant("resize-is-forgotten") => {
                 actions.push(Action::ResizeUnit {
                     run: id,
                     unit: run.unit.clone(),
@@ -108,7 +109,11 @@ fn set_routes(running: &Running, actions: &mut Vec<Action>) {
     let serving: BTreeMap<UnitId, RunId> = running
         .wanted
         .iter()
-        .filter(|(_, id)| running.runs.get(id).is_some_and(|run| run.phase == UnitPhase::Ready))
+        .filter(|(_, id)| {
+            running.runs.get(id).is_some_and(|run| {
+                run.phase == UnitPhase::Ready || run.phase == UnitPhase::Starting && mutant("routes-before-ready")
+            })
+        })
         .map(|(unit, id)| (unit.clone(), *id))
         .collect();
     if !running.has_installed(&serving) {
@@ -118,7 +123,7 @@ fn set_routes(running: &Running, actions: &mut Vec<Action>) {
 
 fn drain_and_drop(running: &Running, now: Mono, actions: &mut Vec<Action>) {
     for (id, run) in running.runs() {
-        if run.phase == UnitPhase::Draining && !run.drain_begun {
+        if run.phase == UnitPhase::Draining && !run.drain_begun && !mutant("drain-is-never-begun") {
             let deadline = run.drain_deadline.unwrap_or(now);
             actions.push(Action::DrainUnit {
                 run: id,

@@ -8,6 +8,7 @@ use crate::running::{Run, Running};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Accepted, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::id::{BootId, CapabilityName, UnitId};
+use heddle_protocol::mutant::mutant;
 use std::collections::BTreeMap;
 
 /// Largest status message, in bytes, roughly: well below NATS's payload limit.
@@ -67,7 +68,7 @@ impl Reporter {
     /// Messages that say what changed since the last ones; none if nothing did.
     pub fn changes(&mut self, running: &Running, accepted: Option<Accepted>) -> Vec<HostReport> {
         let now = say(running, accepted);
-        if now == self.said {
+        if now == self.said || mutant("changes-are-not-reported") {
             return Vec::new();
         }
         let changed = now
@@ -133,7 +134,7 @@ impl Reporter {
     }
 
     fn message(&mut self, full: bool) -> HostReport {
-        self.status_seq += 1;
+        self.status_seq += u64::from(!mutant("reports-are-not-numbered"));
         HostReport {
             boot_id: self.boot_id.clone(),
             status_seq: self.status_seq,

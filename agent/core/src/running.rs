@@ -13,6 +13,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::UnitPhase;
 use heddle_protocol::host_spec::{CapabilityOffer, Feature, HostSpecBody, Template, Wasi};
 use heddle_protocol::id::{CapabilityName, UnitId};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -310,7 +311,7 @@ impl Running {
         self.wanted = wanted;
         let kept: BTreeSet<RunId> = self.wanted.values().copied().collect();
         let unwanted: Vec<RunId> = self.runs.keys().copied().filter(|run| !kept.contains(run)).collect();
-        for run in unwanted {
+        for run in unwanted.into_iter().filter(|_| !mutant("unwanted-units-stay")) {
             self.step(run, UnitFact::Unwanted, now);
         }
         for (name, offer) in &spec.capabilities {
@@ -419,6 +420,10 @@ impl Running {
     }
 
     fn apply_link_restored(&mut self, now: Mono, jitter: Jitter) {
+        if mutant("a-lost-link-stops-everything") {
+            self.runs.clear();
+            self.wanted.clear();
+        }
         for (id, run) in self.runs.iter_mut().filter(|(_, run)| run.lacked_artifact) {
             let soon = now.plus(jitter.of_one(id.0).part_of(RECONNECTED_PAUSE_MS_MAX));
             run.retry_at = run.retry_at.map(|at| at.min(soon));
@@ -514,7 +519,8 @@ impl Running {
         run.attempts = run.attempts.saturating_add(1);
         run.reason = Some(short(reason));
         run.lacked_artifact = lacked_artifact;
-        run.retry_at = (!for_good).then(|| now.plus(pause_ms(run.attempts, jitter.of_one(id.0))));
+        run.retry_at = (!for_good && !mutant("failed-units-are-not-tried-again"))
+            .then(|| now.plus(pause_ms(run.attempts, jitter.of_one(id.0))));
         self.step(id, fact, now);
     }
 

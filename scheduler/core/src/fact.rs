@@ -8,6 +8,7 @@ use crate::observed::{ObservedHost, TakenReport};
 use crate::world::{Dirty, World};
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::id::{BootId, HostId, UnitId};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::time::Mono;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -364,7 +365,7 @@ impl World {
         let asked_lately = observed
             .report_asked_at
             .is_some_and(|at| now.since(at) < REPORT_ASKED_EVERY_MS);
-        if !asked_lately && when(observed) {
+        if !asked_lately && when(observed) && !mutant("reports-are-never-asked-for") {
             observed.report_asked_at = Some(now);
             noted.ask_report = Some(host.clone());
         }
@@ -392,7 +393,7 @@ impl World {
         let asked_lately = strangers
             .get(host)
             .is_some_and(|at| now.since(*at) < STRANGER_ASKED_EVERY_MS);
-        if !asked_lately && strangers.len() < STRANGERS_MAX {
+        if !asked_lately && strangers.len() < STRANGERS_MAX && !mutant("strangers-are-left-alone") {
             strangers.insert(host.clone(), now);
             noted.ask_hello = Some(host.clone());
         }

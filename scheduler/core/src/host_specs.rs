@@ -7,6 +7,7 @@ use crate::world::World;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_spec::{HostSpecBody, Route, RouteTarget, Serve, Template, Unit};
 use heddle_protocol::id::{CapabilityName, Generation, HostId, UnitId, WorkloadId};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::{HttpTrigger, PlaceSet, RemoteExport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +50,9 @@ pub fn host_spec(world: &World, host: &HostId) -> HostSpecBody {
             add_secret_versions(world, &mut secret_versions, &unit.workload, template);
             units.push(unit);
         }
+    }
+    if mutant("spec-lacks-a-unit") && units.len() > 1 {
+        units.pop();
     }
     units.sort_by_key(Unit::id);
     let lent = match world.observed.get(host).and_then(|o| o.hello.as_ref()) {

@@ -9,6 +9,7 @@ pub mod read;
 pub mod serve;
 pub mod task;
 
+use crate::outside::off_the_loop;
 use crate::signature::Asked;
 use crate::store::{ArtifactStore, StoreError};
 use bytes::Bytes;
@@ -286,7 +287,7 @@ async fn check(expected: Option<Digest>, bytes: Bytes) -> Result<ArtifactInfo, A
             "build it smaller: strip debug information, optimise for size",
         ));
     }
-    let read = tokio::task::spawn_blocking(move || {
+    let read = off_the_loop(move || {
         let digest = Digest::of(&bytes);
         if let Some(expected) = expected.filter(|e| *e != digest) {
             return Err(ApiError::new(

@@ -15,13 +15,15 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
-use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest};
+use heddle_protocol::mutant::mutant;
+use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest, PlaceRecord};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{
     Decision, Dirty, Known, Needed, PlanReport, ResolvedDocument, Undecided, World, apply, plan_only,
 };
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A change that somebody asked for.
 #[derive(Debug)]
@@ -172,7 +174,15 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
         }
     }
     let (plan, report) = plan_only(&scratch, now, &dirty);
-    for (workload, place) in plan.places {
+    for (workload, mut place) in plan.places {
+        if mutant("outgoing-goes-before-ready")
+            && let Some(place) = &mut place
+        {
+            Arc::make_mut(place).sets.truncate(1);
+        }
+        if mutant("surplus-is-not-dropped") && !grows(&scratch, &workload, place.as_deref()) {
+            continue;
+        }
         let value = place
             .as_ref()
             .and_then(|place| serde_json::to_vec(place).ok())
@@ -205,6 +215,12 @@ pub fn next_changes(queue: &mut VecDeque<Queued>, most: usize) -> Vec<Queued> {
     let together = queue.iter().take(most).take_while(|queued| !alone(queued)).count();
     let count = if together == 0 { queue.len().min(1) } else { together };
     queue.drain(..count).collect()
+}
+
+/// Whether a plan gives a workload more replicas than it has.
+fn grows(world: &World, id: &WorkloadId, place: Option<&PlaceRecord>) -> bool {
+    let count = |place: &PlaceRecord| place.sets.iter().flat_map(|set| set.hosts.values()).sum::<u32>();
+    place.map_or(0, count) > world.places.get(id).map_or(0, |place| count(place))
 }
 
 /// What an apply would do.
@@ -374,6 +390,12 @@ pub fn audit(world: &World, batch: &Batch, version: Version, at: UnixMs, facts: 
         facts,
         changes: changes.collect(),
     };
+    if mutant("audit-leaves-changes-out") {
+        record.changes.pop();
+    }
+    if mutant("audit-leaves-requests-out") {
+        record.requests.clear();
+    }
     shrink(&mut record);
     record
 }

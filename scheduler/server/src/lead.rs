@@ -8,6 +8,7 @@ use crate::artifact::oci::Fetcher;
 use crate::artifact::{self, ArtifactPool};
 use crate::compile::CompilePool;
 use crate::options::SchedulerOptions;
+use crate::outside::{Around, Nats};
 use crate::requests::RequestMemory;
 use crate::secret::SecretPool;
 use crate::store::{
@@ -17,21 +18,25 @@ use crate::store::{
 use anyhow::Context as _;
 use heddle_protocol::defaults::REQUEST_ID_TTL_MS;
 use heddle_protocol::id::Version;
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::AuditRecord;
 use heddle_protocol::sign::SigningKey;
 use heddle_scheduler_core::{LivenessOptions, World};
-use heddle_wire::connect::{self, Link};
+use heddle_wire::connect::{self, LinkState};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often taking over is tried again when another scheduler commits in between.
 const TAKE_OVER_ATTEMPTS: u32 = 5;
 
-/// What a scheduler has once it leads.
-pub struct Started {
-    /// Its link to NATS.
-    pub link: Link,
-    /// The store, with this scheduler leading.
+/// What a scheduler stands on: all that it needs before it may take over.
+pub struct Ground {
+    /// The world around it.
+    pub outside: Around,
+    /// How its link to NATS is.
+    pub link_state: watch::Receiver<LinkState>,
+    /// The store, opened and not loaded yet.
     pub store: Store,
     /// The artifacts.
     pub pool: ArtifactPool,
@@ -41,16 +46,22 @@ pub struct Started {
     pub secrets: SecretPool,
     /// The realm key.
     pub key: Arc<SigningKey>,
-    /// The state, verified.
-    pub world: World,
-    /// The request ids of the last day.
-    pub requests: RequestMemory,
     /// What nats-server said of itself.
     pub preflight: Preflight,
 }
 
-/// Starts a scheduler.
-pub async fn start(options: &SchedulerOptions) -> anyhow::Result<Started> {
+/// What a scheduler has once it leads.
+pub(crate) struct Started {
+    /// What it stands on. The store is verified, and this scheduler leads it.
+    pub(crate) ground: Ground,
+    /// The state, verified.
+    pub(crate) world: World,
+    /// The request ids of the last day.
+    pub(crate) requests: RequestMemory,
+}
+
+/// Connects, and opens all that is on NATS.
+pub(crate) async fn prepare(options: &SchedulerOptions) -> anyhow::Result<Ground> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("failed to make the data folder {}", options.data.display()))?;
     let key = Arc::new(read_realm_key(options)?);
@@ -73,24 +84,31 @@ pub async fn start(options: &SchedulerOptions) -> anyhow::Result<Started> {
     let store = Store::open(link.client.clone(), store_options.clone()).await?;
     let artifacts = ArtifactStore::open(link.client.clone(), &store_options).await?;
     let pool = ArtifactPool::new(artifacts, fetcher(options)?);
-
-    let image = load_and_take_over(&store, &options.id).await?;
-    let world = world_of(&image, liveness(options)).context("failed to read the loaded state")?;
-    pool.recall(world.workloads.values().flat_map(|w| w.artifacts.values()));
-    let requests = load_requests(&store).await?;
     let code = CodeStore::open(link.client.clone(), &store_options).await?;
     let compile = CompilePool::open(options.compile.clone(), pool.clone(), code, Arc::clone(&key)).await?;
-    serve_artifacts(options, pool.clone(), compile.clone()).await?;
-    Ok(Started {
-        link,
+    Ok(Ground {
+        outside: Arc::new(Nats(link.client)),
+        link_state: link.state,
         store,
         pool,
         compile,
         secrets,
         key,
+        preflight,
+    })
+}
+
+/// Loads the store whole and takes over.
+pub(crate) async fn start(ground: Ground, options: &SchedulerOptions) -> anyhow::Result<Started> {
+    let image = load_and_take_over(&ground.store, &options.id).await?;
+    let world = world_of(&image, liveness(options)).context("failed to read the loaded state")?;
+    let artifacts = world.workloads.values().flat_map(|w| w.artifacts.values());
+    ground.pool.recall(artifacts);
+    let requests = load_requests(&ground.store).await?;
+    Ok(Started {
+        ground,
         world,
         requests,
-        preflight,
     })
 }
 
@@ -171,14 +189,17 @@ async fn load_requests(store: &Store) -> anyhow::Result<RequestMemory> {
         if matches!(record.kind, CommitKind::Change | CommitKind::Rewrite) && !record.body.is_empty() {
             let audit: AuditRecord = serde_json::from_slice(&record.body)
                 .with_context(|| format!("failed to read the audit record of commit {}", record.n))?;
-            requests.learn(&audit);
+            if !mutant("request-ids-are-lost-on-restart") {
+                requests.learn(&audit);
+            }
         }
     }
     Ok(requests)
 }
 
 /// Serves artifacts on a connection of their own, for as long as the process lives.
-async fn serve_artifacts(options: &SchedulerOptions, pool: ArtifactPool, compile: CompilePool) -> anyhow::Result<()> {
+pub(crate) async fn serve_artifacts(options: &SchedulerOptions, ground: &Ground) -> anyhow::Result<()> {
+    let (pool, compile) = (ground.pool.clone(), ground.compile.clone());
     let mut connect = options.connect.clone();
     connect.name = format!("{}-artifacts", connect.name);
     let link = connect::connect(&connect).await?;

@@ -12,6 +12,7 @@ pub mod health;
 mod lead;
 pub mod options;
 mod outbox;
+pub mod outside;
 mod planned;
 mod push;
 mod requests;
@@ -21,5 +22,6 @@ mod serve;
 mod signature;
 pub mod store;
 
+pub use lead::Ground;
 pub use options::SchedulerOptions;
-pub use run::run;
+pub use run::{run, run_on};

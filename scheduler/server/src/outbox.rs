@@ -1,10 +1,12 @@
 //! Sends answers without making the loop wait: a bounded queue and one task that empties it.
 
+use crate::outside::Around;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use heddle_protocol::api::{self, ApiError, ErrorCode, Response};
 use heddle_protocol::error::ProtocolError;
 use serde::Serialize;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Answers that may wait to be sent. When NATS is away for long, later ones are dropped; their askers ask again.
@@ -32,19 +34,16 @@ struct Letter {
 
 impl Outbox {
     /// Starts the task that sends.
-    pub fn start(client: async_nats::Client) -> Self {
+    pub fn start(outside: Around) -> Self {
         let (sender, mut letters) = mpsc::channel::<Letter>(WAITING_MAX);
-        tokio::spawn(async move {
-            while let Some(letter) = letters.recv().await {
-                let sent = match letter.headers {
-                    Some(headers) => client.publish_with_headers(letter.to, headers, letter.payload).await,
-                    None => client.publish(letter.to, letter.payload).await,
-                };
-                if let Err(e) = sent {
-                    tracing::warn!(error = %e, "an answer could not be sent; its asker asks again");
+        let sending = Arc::clone(&outside);
+        outside.spawn(Box::pin(async move {
+            while let Some(Letter { to, headers, payload }) = letters.recv().await {
+                if let Err(error) = sending.publish(to, headers, payload).await {
+                    tracing::warn!(error, "an answer could not be sent; its asker asks again");
                 }
             }
-        });
+        }));
         Self(sender)
     }
 

@@ -3,6 +3,7 @@
 //! What each host should hold is derived from the world; what it does hold is in its heartbeats. The difference is all
 //! that decides here. Lost, repeated and reordered pushes need no special case.
 
+use crate::outside::{Around, Outside};
 use crate::secret::{Need, Recipient, Sealing, SecretPool, needs_of};
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -11,10 +12,10 @@ use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Accepted, SpecAnswer, SpecRefusal};
 use heddle_protocol::host_spec::{HostSpec, HostSpecBody, SealedSecret, SecretUse};
 use heddle_protocol::id::{BootId, HostId, Realm, Version};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_protocol::time::Mono;
-use heddle_wire::chunk;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -120,7 +121,9 @@ impl Pusher {
                 wanted.needs = needs_of(&body);
                 wanted.body = body;
                 wanted.digest = digest;
-                wanted.version = head;
+                if !mutant("spec-keeps-its-old-version") {
+                    wanted.version = head;
+                }
                 wanted.retry_at = Mono::default();
                 wanted.failures = 0;
             }
@@ -192,7 +195,7 @@ impl Pusher {
             return None;
         }
         let wanted = self.hosts.get_mut(host)?;
-        if wanted.in_flight.is_some() || now < wanted.retry_at {
+        if wanted.in_flight.is_some() && !mutant("pushes-overtake-each-other") || now < wanted.retry_at {
             return None;
         }
         let sent = wanted
@@ -283,7 +286,10 @@ impl Pusher {
         {
             // A host that holds something newer than its version here (its records are from a lost future, say)
             // takes the spec again once that is signed with the present head.
-            if accepted.version >= wanted.version && head > accepted.version {
+            if accepted.version >= wanted.version
+                && head > accepted.version
+                && !mutant("lost-future-is-not-signed-again")
+            {
                 wanted.version = head;
             }
         }
@@ -294,7 +300,10 @@ impl Pusher {
 
 impl Wanted {
     fn pause(&mut self, now: Mono, jitter: f64) {
-        let pause = (RETRY_MS << self.failures.min(6)).min(RETRY_MS_MAX);
+        let pause = match mutant("failed-push-is-not-repeated") {
+            true => 86_400_000,
+            false => (RETRY_MS << self.failures.min(6)).min(RETRY_MS_MAX),
+        };
         self.failures = self.failures.saturating_add(1);
         self.retry_at = now.plus((pause as f64 * (0.5 + jitter / 2.0)) as u64);
     }
@@ -323,13 +332,8 @@ fn versions(sealed: &BTreeMap<Digest, SealedSecret>) -> BTreeMap<Digest, String>
 }
 
 /// Adds what secrets can be had, signs a spec and hands it to its host.
-pub async fn push(
-    client: async_nats::Client,
-    key: std::sync::Arc<SigningKey>,
-    secrets: SecretPool,
-    push: Push,
-) -> Pushed {
-    let deliver = async |push| deliver(&client, &key, push).await.map_err(|e| format!("{e:#}"));
+pub async fn push(outside: Around, key: std::sync::Arc<SigningKey>, secrets: SecretPool, push: Push) -> Pushed {
+    let deliver = async |push| deliver(&*outside, &key, push).await.map_err(|e| format!("{e:#}"));
     carry(&secrets, push, deliver).await
 }
 
@@ -365,11 +369,11 @@ pub(crate) async fn carry(
     }
 }
 
-async fn deliver(client: &async_nats::Client, key: &SigningKey, push: Push) -> anyhow::Result<SpecAnswer> {
+async fn deliver(outside: &dyn Outside, key: &SigningKey, push: Push) -> anyhow::Result<SpecAnswer> {
     let subject = Subject::Host(push.spec.realm.clone(), push.host, HostVerb::Spec).to_string();
     let payload = envelope::to_bytes("spec", &push.spec)?;
     let sealed = Bytes::from(envelope::seal(Kind::Spec, &payload, key)?);
-    let reply = chunk::request(client, &subject, sealed, ANSWER_WITHIN).await?;
+    let reply = outside.request(&subject, sealed, ANSWER_WITHIN).await?;
     envelope::read("answer to a spec", &reply.payload).context("failed to push a spec")
 }
 

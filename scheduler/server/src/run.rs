@@ -7,6 +7,7 @@ mod commit;
 mod fire;
 mod intake;
 mod keep;
+mod look;
 mod secrets;
 
 use crate::artifact::ArtifactPool;
@@ -15,9 +16,10 @@ use crate::compile::CompilePool;
 use crate::events::EventLog;
 use crate::find_out::Finder;
 use crate::health::{self, Metrics};
-use crate::lead::{self, Started};
+use crate::lead::{self, Ground, Started};
 use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
+use crate::outside::{Around, Inputs};
 use crate::planned::PlanMemory;
 use crate::push::{self, Pushed, Pusher};
 use crate::requests::RequestMemory;
@@ -26,24 +28,24 @@ use crate::serve::Ask;
 use crate::serve::wait::Waiters;
 use crate::store::{Preflight, Store};
 use anyhow::Context as _;
-use futures::stream::{SelectAll, StreamExt as _};
-use futures::{FutureExt as _, Stream};
+use futures::FutureExt as _;
+use futures::stream::StreamExt as _;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::host_report::HostReport;
 use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
 use heddle_protocol::id::{HostId, RequestId, Version};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::sign::SigningKey;
-use heddle_protocol::subject;
-use heddle_protocol::time::{Mono, UnixMs};
+use heddle_protocol::time::Mono;
 use heddle_scheduler_core::authorize::Access;
 use heddle_scheduler_core::{Dirty, Fact, Known, Noted, ResolvedDocument, World};
 use heddle_wire::chunk::Receiver;
-use heddle_wire::connect::{Link, LinkState};
+use heddle_wire::connect::LinkState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// How often time alone is taken in as a fact: a lost host is noticed at most so late.
 const TICK: Duration = Duration::from_millis(50);
@@ -59,7 +61,8 @@ const DONE_MAX: usize = 4_096;
 /// A scheduler that leads.
 pub(crate) struct Scheduler {
     options: SchedulerOptions,
-    link: Link,
+    outside: Around,
+    link_state: watch::Receiver<LinkState>,
     store: Store,
     pool: ArtifactPool,
     compile: CompilePool,
@@ -100,6 +103,7 @@ pub(crate) struct Scheduler {
     /// What was learned since the last commit, for its audit record.
     facts: Vec<String>,
     keep: keep::Keep,
+    look: look::Look,
     firing: fire::Firing,
     follow: secrets::Follow,
 }
@@ -138,23 +142,18 @@ pub(crate) enum Done {
         ask: Box<Ask>,
         image: Result<keep::BackupImage, String>,
     },
+    /// The newest head was read, to see whether this scheduler still leads.
+    HeadSeen {
+        /// The newest commit that was known when it was asked for.
+        known: u64,
+        head: Result<Option<crate::store::Head>, crate::store::StoreError>,
+    },
     /// A client's backup was read.
     RestoreRead {
         ask: Box<Ask>,
         image: Result<crate::store::Image, String>,
     },
 }
-
-/// Where a message came from.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    Hello,
-    Heartbeat,
-    Status,
-    Api,
-}
-
-type Inputs = SelectAll<Pin<Box<dyn Stream<Item = (Source, async_nats::Message)> + Send>>>;
 
 /// Runs a scheduler until `shutdown` ends. Agents go on with what they have when it stops.
 pub async fn run(options: SchedulerOptions, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
@@ -165,39 +164,33 @@ pub async fn run(options: SchedulerOptions, shutdown: impl Future<Output = ()> +
             .with_context(|| format!("failed to serve /metrics on {address}"))?;
         tracing::info!(%bound, "serving /healthz and /metrics");
     }
-    let started = lead::start(&options).await?;
-    let inputs = subscribe(&options, &started.link).await?;
+    let ground = lead::prepare(&options).await?;
+    let started = lead::start(ground, &options).await?;
+    lead::serve_artifacts(&options, &started.ground).await?;
+    work(started, options, metrics, shutdown).await
+}
+
+/// Takes over on prepared ground, and leads until `shutdown` ends: what [`run`] does once it is connected.
+pub async fn run_on(
+    ground: Ground,
+    options: SchedulerOptions,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let started = lead::start(ground, &options).await?;
+    work(started, options, metrics, shutdown).await
+}
+
+async fn work(
+    started: Started,
+    options: SchedulerOptions,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let inputs = started.ground.outside.listen(&options.realm).await?;
     let (done, results) = mpsc::channel(DONE_MAX);
     let scheduler = Scheduler::new(options, started, metrics, done);
     scheduler.work(inputs, results, shutdown).await
-}
-
-async fn subscribe(options: &SchedulerOptions, link: &Link) -> anyhow::Result<Inputs> {
-    let realm = &options.realm;
-    let mut inputs = SelectAll::new();
-    for (source, subject) in [
-        (Source::Hello, subject::all_hellos(realm)),
-        (Source::Heartbeat, subject::all_heartbeats(realm)),
-        (Source::Status, subject::all_statuses(realm)),
-        (Source::Api, subject::all_api_requests(realm)),
-    ] {
-        let messages = link
-            .client
-            .subscribe(subject.clone())
-            .await
-            .with_context(|| format!("failed to subscribe to {subject}"))?;
-        inputs.push(messages.map(move |message| (source, message)).boxed());
-    }
-    // A flush only empties our own buffer. A request makes the round trip: once it is answered (that nobody listens),
-    // the server has the subscriptions before it, and no request of an agent or client is lost any more.
-    let request = async_nats::Request::new().timeout(Some(Duration::from_secs(2)));
-    let nobody = format!("{}.{}", subject::ready_probe(realm), uuid::Uuid::new_v4().simple());
-    if let Err(e) = link.client.send_request(nobody, request).await
-        && e.kind() != async_nats::RequestErrorKind::NoResponders
-    {
-        return Err(e).context("failed to reach NATS");
-    }
-    Ok(inputs)
 }
 
 impl Scheduler {
@@ -207,24 +200,29 @@ impl Scheduler {
             false => Access::Open,
         };
         let Started {
-            link,
+            ground,
+            world,
+            requests,
+        } = started;
+        let Ground {
+            outside,
+            link_state,
             store,
             pool,
             compile,
             secrets,
             key,
-            world,
-            requests,
             preflight,
-        } = started;
+        } = ground;
         Self {
-            outbox: Outbox::start(link.client.clone()),
+            outbox: Outbox::start(Arc::clone(&outside)),
             receiver: Receiver::new(
                 heddle_protocol::defaults::CHUNKED_BYTES_MAX + (1 << 20),
                 CHUNKED_REQUESTS_MAX,
             ),
             options,
-            link,
+            outside,
+            link_state,
             store,
             compile: compile.clone(),
             finder: Finder::new(pool.clone(), compile.clone(), Arc::new(secrets.clone())),
@@ -253,6 +251,7 @@ impl Scheduler {
             changed: false,
             facts: Vec::new(),
             keep: keep::Keep::new(),
+            look: look::Look::default(),
             firing: fire::Firing::default(),
         }
     }
@@ -266,18 +265,21 @@ impl Scheduler {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut link_state = self.link.state.clone();
+        let mut link_state = self.link_state.clone();
         self.begin();
         loop {
+            let mut ticked = false;
             tokio::select! {
+                // What comes seldom is looked at first, so that nothing keeps it waiting; all else is taken in below.
+                biased;
                 () = &mut shutdown => return self.end().await,
-                Some((source, message)) = inputs.next() => self.take_message(source, message),
-                Some(done) = results.recv() => self.take_done(done)?,
                 Ok(()) = link_state.changed() => {
                     let state = *link_state.borrow_and_update();
                     self.take_link_state(state);
                 }
-                _ = tick.tick() => self.take_tick(),
+                _ = tick.tick() => ticked = true,
+                Some(done) = results.recv() => self.take_done(done)?,
+                Some((source, message)) = inputs.next() => self.take_message(source, message),
             }
             for _ in 0..TURN_MESSAGES_MAX {
                 match inputs.next().now_or_never() {
@@ -287,6 +289,10 @@ impl Scheduler {
             }
             while let Ok(done) = results.try_recv() {
                 self.take_done(done)?;
+            }
+            if ticked {
+                // After all that had come in: a process that stood still must not take its own pause for silence.
+                self.take_tick();
             }
             self.act();
         }
@@ -314,7 +320,7 @@ impl Scheduler {
             tracing::info!("a commit is under way; its outcome is in the store");
         }
         // Bounded: NATS may be away.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.link.client.flush()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.outside.flush()).await;
         Ok(())
     }
 
@@ -324,6 +330,7 @@ impl Scheduler {
             Done::FoundOut { queued, known } => self.take_found_out(*queued, known),
             Done::SecretsLookedAt { newest } => self.take_newest_secrets(newest),
             Done::Committed(end) => self.take_commit_end(end)?,
+            Done::HeadSeen { known, head } => self.take_head(known, head)?,
             Done::Pushed(pushed) => self.take_pushed(&pushed),
             Done::Fired(fired) => self.take_fired(fired),
             Done::Answered { ask, answer } => self.answer(&ask, answer),
@@ -349,8 +356,11 @@ impl Scheduler {
         let now = self.now();
         let noted = self.world.apply(Fact::TimePassed { now });
         self.follow(noted);
-        self.behind.extend(self.pusher.waiting());
+        if !mutant("waiting-pushes-are-forgotten") {
+            self.behind.extend(self.pusher.waiting());
+        }
         self.keep_house();
+        self.look_at_head();
         self.fire_due();
         self.look_at_secrets();
         self.measure();
@@ -358,7 +368,7 @@ impl Scheduler {
 
     fn take_pushed(&mut self, pushed: &Pushed) {
         let now = self.now();
-        let jitter = rand::random::<f64>();
+        let jitter = self.outside.chance();
         self.note_missing_secrets(pushed);
         if self.pusher.note(pushed, self.world.head, now, jitter) {
             Metrics::add(&self.metrics.pushes_failed_total, 1);
@@ -389,7 +399,7 @@ impl Scheduler {
 
     /// Does what follows from a fact.
     fn follow(&mut self, noted: Noted) {
-        if noted.replan {
+        if noted.replan && !mutant("news-do-not-replan") {
             self.replan = true;
             self.dirty.join(noted.dirty);
         }
@@ -456,10 +466,10 @@ impl Scheduler {
                 continue;
             };
             Metrics::add(&self.metrics.pushes_total, 1);
-            let (client, key, done) = (self.link.client.clone(), Arc::clone(&self.key), self.done.clone());
+            let (outside, key, done) = (Arc::clone(&self.outside), Arc::clone(&self.key), self.done.clone());
             let secrets = self.secrets.clone();
-            tokio::spawn(async move {
-                let pushed = push::push(client, key, secrets, due).await;
+            self.beside(async move {
+                let pushed = push::push(outside, key, secrets, due).await;
                 // The loop is gone only when the process ends.
                 let _ = done.send(Done::Pushed(pushed)).await;
             });
@@ -485,10 +495,10 @@ impl Scheduler {
             body,
             secrets: BTreeMap::new(),
         };
-        let (client, key, secrets) = (self.link.client.clone(), Arc::clone(&self.key), self.secrets.clone());
+        let (outside, key, secrets) = (Arc::clone(&self.outside), Arc::clone(&self.key), self.secrets.clone());
         let farewell = push::Push::farewell(host.clone(), spec);
-        tokio::spawn(async move {
-            let pushed = push::push(client, key, secrets, farewell).await;
+        self.beside(async move {
+            let pushed = push::push(outside, key, secrets, farewell).await;
             tracing::info!(host = %pushed.host, answer = ?pushed.answer, "a forgotten host was told to stop everything");
         });
     }
@@ -536,8 +546,14 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Has work done beside the loop.
+    fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.outside.spawn(Box::pin(work));
+    }
+
     fn note(&mut self, kind: &str, about: String, message: String) {
-        self.events.note(wall_clock(), self.world.head.n, kind, about, message);
+        self.events
+            .note(self.outside.wall_clock(), self.world.head.n, kind, about, message);
     }
 
     fn now(&self) -> Mono {
@@ -569,16 +585,8 @@ impl Scheduler {
     }
 
     fn is_leading(&self) -> bool {
-        self.link.state.borrow().up && self.committing.as_ref().is_none_or(|c| !c.in_doubt)
+        self.link_state.borrow().up && self.committing.as_ref().is_none_or(|c| !c.in_doubt)
     }
-}
-
-/// The time for people and records. Decisions use the monotonic clock.
-pub(crate) fn wall_clock() -> UnixMs {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Change {

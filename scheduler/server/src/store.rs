@@ -29,6 +29,7 @@ mod record;
 mod rewrite;
 mod settings;
 mod stage;
+mod weather;
 
 pub use artifact_store::{ArtifactInfo, ArtifactReader, ArtifactStore};
 pub use chain::Store;
@@ -39,7 +40,7 @@ pub use feed::{Feed, FeedEvent};
 pub use image::{read_image, write_image};
 #[doc(hidden)]
 pub use log::Fault;
-pub use memory::MemoryRealm;
+pub use memory::{LostRecord, MemoryRealm, Stored};
 pub use preflight::{Preflight, PreflightOptions, SERVER_VERSION_MIN, SyncMode, preflight};
 pub use record::{
     AuditRecord, Commit, CommitKind, CommitOutcome, Committed, DIRECT_BYTES_MAX, DIRECT_WRITES_MAX, HEAD_SCHEMA, Head,
@@ -47,3 +48,4 @@ pub use record::{
 };
 pub use rewrite::RESTORE_EPOCH_STEP;
 pub use settings::StoreOptions;
+pub use weather::{Trip, Weather};

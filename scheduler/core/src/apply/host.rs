@@ -12,6 +12,7 @@ use heddle_protocol::host_report::Hello;
 use heddle_protocol::id::{Generation, HostId};
 use heddle_protocol::key::Key;
 use heddle_protocol::manifest;
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::{HostAdmin, HostRecord, JoinTokenRecord, join_token_policy};
 use heddle_protocol::time::{Mono, UnixMs};
 
@@ -106,7 +107,11 @@ pub fn decide_set_host(world: &World, set: &SetHost, at: UnixMs) -> Result<Decis
     };
     if change == Change::Updated {
         let record = HostRecord {
-            admin: set.admin,
+            admin: if mutant("cordon-is-lost") {
+                record.admin
+            } else {
+                set.admin
+            },
             ..record.as_ref().clone()
         };
         changes.write(Key::Host(set.host.clone()), &record)?;

@@ -4,6 +4,7 @@
 //! The same task is carried out once at a time, off the threads that wait, and its outcome is remembered.
 
 use super::ArtifactPool;
+use crate::outside::off_the_loop;
 use bytes::Bytes;
 use heddle_compose::{Link, Part, compose};
 use heddle_protocol::api::{ApiError, ErrorCode};
@@ -142,7 +143,7 @@ impl ArtifactPool {
             }
         }
         let composition = composition.clone();
-        let composed = tokio::task::spawn_blocking(move || compose_now(&composition, &bytes));
+        let composed = off_the_loop(move || compose_now(&composition, &bytes));
         let composed = composed.await.map_err(|e| internal("compose", &e))?;
         match composed {
             Ok(whole) => self.put(None, whole.into()).await.map(Ok),
@@ -158,9 +159,8 @@ impl ArtifactPool {
             None => None,
         };
         let check = check.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            heddle_compose::check_call(&caller, &check.import, callee.as_deref(), &check.export)
-        });
+        let checked =
+            off_the_loop(move || heddle_compose::check_call(&caller, &check.import, callee.as_deref(), &check.export));
         let checked = checked.await.map_err(|e| internal("check a call", &e))?;
         Ok(checked.map(|()| info))
     }

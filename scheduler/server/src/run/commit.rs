@@ -1,7 +1,7 @@
 //! Commits: one in flight, everything that waits goes into the next (group commit).
 
-use super::{Done, Scheduler, wall_clock};
-use crate::change::{self, Asker, Batch, Decided, Refused};
+use super::{Done, Scheduler};
+use crate::change::{self, Asker, Batch, Decided, Queued, Refused};
 use crate::health::Metrics;
 use crate::store::{Commit, CommitOutcome, StoreError, Write};
 use bytes::Bytes;
@@ -10,9 +10,11 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::HelloAnswer;
 use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::AuditRecord;
 use heddle_scheduler_core::{Dirty, Fact};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Changes in one commit. The rest goes into the next one, a few milliseconds later.
@@ -78,7 +80,7 @@ impl Scheduler {
     pub(super) fn start_commit(&mut self) {
         let now = self.now();
         // A state that was just replaced is read again before anything is decided from it.
-        let blind = self.keep.reload || !self.link.state.borrow().up;
+        let blind = self.keep.reload || !self.link_state.borrow().up;
         if self.committing.is_some() || now < self.commit_after || blind {
             return;
         }
@@ -92,7 +94,7 @@ impl Scheduler {
         let dirty = std::mem::take(&mut self.dirty);
         self.replan = false;
         let begun = Instant::now();
-        let at = wall_clock();
+        let at = self.outside.wall_clock();
         let batch = change::decide(&self.world, queue, dirty.clone(), now, at);
         Metrics::add(&self.metrics.plans_total, 1);
         Metrics::add(&self.metrics.plan_us_total, micros(begun.elapsed()));
@@ -109,6 +111,11 @@ impl Scheduler {
         if batch.writes.is_empty() {
             self.world.note_plan(&batch.report);
             // Nothing to keep: whoever asked for what is so already is answered from this commit.
+            // In memory only: that the same request comes again after a change by somebody else is not to undo that.
+            let unwritten = change::audit(&self.world, &batch, self.world.head, at, Vec::new());
+            if !mutant("unwritten-requests-are-forgotten") {
+                self.requests.learn(&unwritten);
+            }
             for decided in std::mem::take(&mut batch.decided) {
                 self.tell(decided);
             }
@@ -120,6 +127,11 @@ impl Scheduler {
         };
         let facts = std::mem::take(&mut self.facts);
         let audit = change::audit(&self.world, &batch, version, at, facts);
+        if mutant("ack-before-commit") {
+            std::mem::take(&mut batch.decided)
+                .into_iter()
+                .for_each(|decided| self.tell(decided));
+        }
         let commit = Commit {
             writes: change::store_writes(&batch),
             audit: Bytes::from(serde_json::to_vec(&audit).unwrap_or_default()),
@@ -128,7 +140,7 @@ impl Scheduler {
             || commit.writes.iter().map(write_bytes).sum::<usize>() > crate::store::DIRECT_BYTES_MAX;
         self.commit_begins(Kind::Change, batch, Some(audit), dirty);
         let (store, done) = (self.store.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.beside(async move {
             let result = store.commit(commit).await.map(Some);
             let _ = done.send(Done::Committed(CommitEnd { result })).await;
         });
@@ -149,7 +161,7 @@ impl Scheduler {
     fn start_fold(&mut self) {
         self.commit_begins(Kind::Fold, Batch::default(), None, Dirty::none());
         let (store, done) = (self.store.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.beside(async move {
             let result = store.fold().await;
             let _ = done.send(Done::Committed(CommitEnd { result })).await;
         });
@@ -165,10 +177,10 @@ impl Scheduler {
             n: head.n.max(image.head.n).saturating_add(1),
         };
         let facts = vec![format!("restored from the backup of commit {}", image.head.n)];
-        let audit = change::audit(&self.world, &batch, version, wall_clock(), facts);
+        let audit = change::audit(&self.world, &batch, version, self.outside.wall_clock(), facts);
         let bytes = Bytes::from(serde_json::to_vec(&audit).unwrap_or_default());
         self.commit_begins(Kind::Rewrite, batch, Some(audit), Dirty::All);
-        tokio::spawn(async move {
+        self.beside(async move {
             let result = store.rewrite(&image, &id, step, bytes).await.map(Some);
             let _ = done.send(Done::Committed(CommitEnd { result })).await;
         });
@@ -207,6 +219,10 @@ impl Scheduler {
                     head.epoch
                 );
             }
+            Err(StoreError::Unknown { .. }) if mutant("unknown-is-failure") => {
+                let error = ApiError::new(ErrorCode::Conflict, "failed to commit", "");
+                self.give_back(committing, &error);
+            }
             Err(e @ (StoreError::Unknown { .. } | StoreError::InDoubt { .. })) => {
                 if !committing.in_doubt {
                     committing.in_doubt = true;
@@ -239,13 +255,16 @@ impl Scheduler {
     }
 
     fn settle_later(&self) {
-        let (store, done) = (self.store.clone(), self.done.clone());
-        tokio::spawn(async move {
+        if mutant("doubt-is-never-settled") {
+            return;
+        }
+        let (store, done, outside) = (self.store.clone(), self.done.clone(), Arc::clone(&self.outside));
+        self.beside(async move {
             let mut pause = Duration::from_millis(100);
             loop {
                 match store.settle().await {
                     Err(StoreError::Unknown { .. } | StoreError::InDoubt { .. } | StoreError::Unavailable { .. }) => {
-                        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+                        tokio::time::sleep(pause.mul_f64(0.5 + outside.chance() / 2.0)).await;
                         pause = (pause * 2).min(SETTLE_PAUSE_MAX);
                     }
                     result => {
@@ -301,6 +320,9 @@ impl Scheduler {
                 Key::Platform(_) => all_hosts = true,
                 _ => {}
             }
+            if mutant("landed-hosts-forgotten") {
+                hosts.clear();
+            }
             // What this touches was planned in the same commit; what came in meanwhile is dirty already.
             if let Err(e) = self.world.apply_record(key, value.as_deref()) {
                 tracing::error!(error = %e, "a record that was just committed cannot be read");
@@ -311,7 +333,7 @@ impl Scheduler {
         self.world.note_plan(&batch.report);
         self.changed = true;
         self.keep.committed = true;
-        if let Some(audit) = audit {
+        if let Some(audit) = audit.filter(|_| !mutant("request-ids-are-forgotten")) {
             self.requests.learn(&audit);
         }
         self.note_commit(&batch);
@@ -361,6 +383,7 @@ impl Scheduler {
     fn give_back(&mut self, committing: Committing, error: &ApiError) {
         match committing.kind {
             Kind::Fold => self.keep.fold = true,
+            Kind::Change | Kind::Rewrite if mutant("failed-commit-is-not-planned-again") => {}
             Kind::Change | Kind::Rewrite => {
                 self.dirty.join(committing.dirty);
                 self.replan = true;
@@ -372,7 +395,12 @@ impl Scheduler {
             self.facts.extend(later);
             self.facts.truncate(FACTS_MAX);
         }
-        for decided in committing.batch.decided {
+        for decided in committing
+            .batch
+            .decided
+            .into_iter()
+            .filter(|_| !mutant("refused-clients-hear-nothing"))
+        {
             self.refuse(decided.asker, error.clone());
         }
     }

@@ -3,15 +3,19 @@
 //! In: the time. Out: one commit for everything that is due, and one request each. A point in time is run at most once: a
 //! host that does not answer may have begun, so nobody else is asked; one that says no certainly has not.
 
-use super::{Done, Scheduler, wall_clock};
+use super::{Done, Scheduler};
 use crate::change::Change;
+use crate::outside::Outside;
 use heddle_protocol::host_report::{Fire, FireAnswer};
 use heddle_protocol::id::{HostId, UnitId, WorkloadId};
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_protocol::time::UnixMs;
 use heddle_scheduler_core::cron::{self, Due};
+use heddle_wire::chunk::RequestError;
+use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it is looked for what is due at least: triggers may have come or gone.
@@ -54,7 +58,7 @@ impl Scheduler {
         if !self.is_leading() {
             return;
         }
-        let at = wall_clock();
+        let at = self.outside.wall_clock();
         self.tell_hosts(at);
         if at < self.firing.look_at {
             return;
@@ -141,7 +145,7 @@ impl Scheduler {
             self.note("cron-missed", id.to_string(), message);
             return;
         };
-        hosts.shuffle(&mut rand::rng());
+        hosts.shuffle(&mut rand::rngs::StdRng::seed_from_u64(self.outside.random()));
         hosts.truncate(HOSTS_ASKED_MAX);
         let observed = &self.world.observed;
         let requests: Vec<(HostId, Fire)> = hosts
@@ -158,9 +162,9 @@ impl Scheduler {
                 Some((host, fire))
             })
             .collect();
-        let (client, realm, done) = (self.link.client.clone(), self.options.realm.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let ran = ask(&client, &realm, requests).await;
+        let (outside, realm, done) = (Arc::clone(&self.outside), self.options.realm.clone(), self.done.clone());
+        self.beside(async move {
+            let ran = ask(&*outside, &realm, requests).await;
             let _ = done.send(Done::Fired(Fired { unit, due, ran })).await;
         });
     }
@@ -181,7 +185,7 @@ impl Scheduler {
 
 /// Asks one host after the other, until one runs it or may have.
 async fn ask(
-    client: &async_nats::Client,
+    outside: &dyn Outside,
     realm: &heddle_protocol::id::Realm,
     requests: Vec<(HostId, Fire)>,
 ) -> Result<HostId, String> {
@@ -189,12 +193,9 @@ async fn ask(
     for (host, fire) in requests {
         let subject = Subject::Host(realm.clone(), host.clone(), HostVerb::Fire).to_string();
         let payload = serde_json::to_vec(&fire).map_err(|e| e.to_string())?;
-        let request = async_nats::Request::new()
-            .payload(payload.into())
-            .timeout(Some(ANSWER_WITHIN));
-        let answer = match client.send_request(subject, request).await {
+        let answer = match outside.request(&subject, payload.into(), ANSWER_WITHIN).await {
             Ok(answer) => answer,
-            Err(e) if e.kind() == async_nats::RequestErrorKind::NoResponders => {
+            Err(RequestError::NoResponders(_)) => {
                 refused = format!("host {host} is gone");
                 continue;
             }

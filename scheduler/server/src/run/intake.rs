@@ -1,11 +1,12 @@
 //! Messages on their way in: hellos, heartbeats, status messages and API requests.
 
 use super::commit::UnderWay;
-use super::{Done, Resolved, Scheduler, Source};
+use super::{Done, Resolved, Scheduler};
 use crate::change::{self, Asker, Change, Preview, Queued};
 use crate::find_out;
 use crate::health::Metrics;
 use crate::outbox::clip;
+use crate::outside::{Outside, Source};
 use crate::planned::digest_of;
 use crate::serve::{self, Ask, plain, read, write};
 use async_nats::Message;
@@ -24,9 +25,11 @@ use heddle_protocol::api::{ApiError, ErrorCode, Verb};
 use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Heartbeat, Hello, HelloAnswer, HostReport};
 use heddle_protocol::id::HostId;
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_scheduler_core::{Fact, Known, Needed};
 use heddle_wire::chunk::Received;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a host may take to say all that it runs.
@@ -232,16 +235,16 @@ impl Scheduler {
                     if hosts.is_empty() && !self.world.workloads.contains_key(&body.workload) {
                         return outbox.answer(ask.reply, Err(read::not_found("workload", &body.workload)));
                     }
-                    let (client, realm) = (self.link.client.clone(), self.options.realm.clone());
-                    tokio::spawn(async move {
-                        outbox.answer(ask.reply, serve::logs::collect(client, realm, hosts, body).await);
+                    let (outside, realm) = (Arc::clone(&self.outside), self.options.realm.clone());
+                    self.beside(async move {
+                        outbox.answer(ask.reply, serve::logs::collect(outside, realm, hosts, body).await);
                     });
                 }
                 Err(e) => outbox.answer(ask.reply, Err(e)),
             },
             ArtifactHas::NAME => {
                 let pool = self.pool.clone();
-                tokio::spawn(async move {
+                self.beside(async move {
                     let answer = match ask.body::<ArtifactHas>() {
                         Ok(body) => pool
                             .missing(&body.digests)
@@ -254,7 +257,7 @@ impl Scheduler {
             }
             ArtifactGet::NAME => {
                 let pool = self.pool.clone();
-                tokio::spawn(async move {
+                self.beside(async move {
                     let answer = match ask.body::<ArtifactGet>() {
                         Ok(get) => pool.chunk(&get.digest, get.offset).await.and_then(|(bytes, part)| {
                             let chunk = heddle_protocol::api::artifact::ArtifactChunk {
@@ -284,7 +287,7 @@ impl Scheduler {
 
     fn take_write(&mut self, ask: Ask) {
         if let Some(remembered) = self.requests.get(&ask.request_id) {
-            let answer = match remembered.body_digest == ask.body_digest {
+            let answer = match remembered.body_digest == ask.body_digest || mutant("reused-id-is-not-noticed") {
                 true if ask.verb == MakeJoinToken::NAME => Err(shown_once()),
                 true => Ok((remembered.result.clone(), Bytes::new())),
                 false => Err(reused(&ask)),
@@ -337,7 +340,7 @@ impl Scheduler {
             _ => {
                 let body = ask.body::<MakeJoinToken>()?;
                 Change::MakeToken {
-                    token: new_token(),
+                    token: new_token(&*self.outside),
                     valid_ms: body.valid_ms,
                     realm_keys: vec![self.key.public()],
                 }
@@ -359,7 +362,7 @@ impl Scheduler {
 
     fn put_artifact(&mut self, ask: Ask) {
         let (pool, done) = (self.pool.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.beside(async move {
             let answer = match ask.body::<ArtifactPut>() {
                 Ok(body) => pool
                     .put(Some(body.digest), ask.attachment.clone())
@@ -380,7 +383,7 @@ impl Scheduler {
     fn resolve(&mut self, ask: Ask) {
         let (pool, compile, done) = (self.pool.clone(), self.compile.clone(), self.done.clone());
         let policies = self.world.namespace_policies.clone();
-        tokio::spawn(async move {
+        self.beside(async move {
             let documents = match write::documents_of(&ask) {
                 Ok((documents, at)) => {
                     let resolved = write::resolve(pool, compile, documents, policies).await;
@@ -415,7 +418,7 @@ impl Scheduler {
 
     /// Answers what an apply would do. It joins no commit, and waits for none.
     fn preview(&mut self, queued: Queued) {
-        let (dirty, now, at) = (self.dirty.clone(), self.now(), super::wall_clock());
+        let (dirty, now, at) = (self.dirty.clone(), self.now(), self.outside.wall_clock());
         let Asker::Client(ask) = &queued.asker else { return };
         let (reply, documents) = (ask.reply.clone(), digest_of(&ask.body));
         match change::preview(&self.world, queued, dirty, now, at) {
@@ -434,7 +437,7 @@ impl Scheduler {
             return self.give_up(queued.asker, find_out::moved_on());
         }
         let (finder, done) = (self.finder.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.beside(async move {
             let mut queued = Box::new(queued);
             let known = finder.find_out(needed, std::mem::take(&mut queued.known)).await;
             let _ = done.send(Done::FoundOut { queued, known }).await;
@@ -484,10 +487,9 @@ impl Scheduler {
 
     pub(super) fn ask_report(&self, host: HostId) {
         let subject = Subject::Host(self.options.realm.clone(), host.clone(), HostVerb::Report).to_string();
-        let (client, done) = (self.link.client.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let request = async_nats::Request::new().timeout(Some(REPORT_WITHIN));
-            let Ok(reply) = client.send_request(subject, request).await else {
+        let (outside, done) = (Arc::clone(&self.outside), self.done.clone());
+        self.beside(async move {
+            let Ok(reply) = outside.request(&subject, Bytes::new(), REPORT_WITHIN).await else {
                 return;
             };
             match envelope::read::<HostReport>("full report", &reply.payload) {
@@ -560,9 +562,10 @@ pub(super) fn cut_reasons(mut report: HostReport) -> HostReport {
     report
 }
 
-/// A token that nobody guesses: 128 random bits, twice.
-fn new_token() -> String {
-    format!("hj-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+/// A token that nobody guesses: 256 random bits.
+fn new_token(outside: &dyn Outside) -> String {
+    let parts: String = (0..4).map(|_| format!("{:016x}", outside.random())).collect();
+    format!("hj-{parts}")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Done, Scheduler};
 use crate::change::{Asker, Batch, Change, Decided};
+use crate::outside::off_the_loop;
 use crate::serve::{Ask, plain};
 use crate::store::{Image, read_image, write_image};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use heddle_protocol::time::Mono;
 use heddle_scheduler_core::{Dirty, Fact, apply};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How often the state is written to a local image, in milliseconds (D8).
 const IMAGE_EVERY_MS: u64 = 60_000;
@@ -83,13 +85,11 @@ impl Scheduler {
     /// Writes the verified state beside the loop. A failure is told and tried again with the next image.
     fn write_image(&self) {
         let (store, path, realm) = (self.store.clone(), self.image_path(), self.options.realm.clone());
-        tokio::spawn(async move {
+        let outside = Arc::clone(&self.outside);
+        self.beside(async move {
             let Some(image) = store.image().await else { return };
-            let written = tokio::task::spawn_blocking(move || write_image(&path, realm.as_str(), &image)).await;
-            match written {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => tracing::warn!(error = %e, "the local image could not be written"),
-                Err(e) => tracing::warn!(error = %e, "the local image could not be written"),
+            if let Err(error) = outside.keep_image(path, realm, image).await {
+                tracing::warn!(error, "the local image could not be written");
             }
         });
     }
@@ -100,7 +100,7 @@ impl Scheduler {
 
     /// Collects records and artifacts that nothing has named for a day.
     fn collect(&mut self, now: Mono) {
-        let unnamed = apply::collect_garbage(&self.world, super::wall_clock());
+        let unnamed = apply::collect_garbage(&self.world, self.outside.wall_clock());
         let unnamed: BTreeSet<Key> = unnamed.into_iter().map(|write| write.key).collect();
         self.keep.unnamed.retain(|key, _| unnamed.contains(key));
         for key in unnamed {
@@ -143,7 +143,7 @@ impl Scheduler {
         }
         let (pool, compile) = (self.pool.clone(), self.compile.clone());
         let named = self.keep.artifacts_named.keys().copied().collect();
-        tokio::spawn(async move {
+        self.beside(async move {
             match pool.collect(&named).await {
                 Ok(0) => {}
                 Ok(gone) => tracing::info!(gone, "artifacts that nothing names were deleted"),
@@ -179,10 +179,10 @@ impl Scheduler {
             .options
             .data
             .join(format!("{realm}.{}.backup", uuid::Uuid::now_v7().simple()));
-        tokio::spawn(async move {
+        self.beside(async move {
             let image = match store.image().await {
                 Some(image) => {
-                    let made = tokio::task::spawn_blocking(move || make_backup(&path, realm.as_str(), &image)).await;
+                    let made = off_the_loop(move || make_backup(&path, realm.as_str(), &image)).await;
                     made.unwrap_or_else(|e| Err(e.to_string()))
                 }
                 None => Err("the store has no verified image".to_owned()),
@@ -218,9 +218,9 @@ impl Scheduler {
             .options
             .data
             .join(format!("{realm}.{}.restore", uuid::Uuid::now_v7().simple()));
-        tokio::spawn(async move {
+        self.beside(async move {
             let bytes = ask.attachment.clone();
-            let read = tokio::task::spawn_blocking(move || read_backup(&path, realm.as_str(), &bytes)).await;
+            let read = off_the_loop(move || read_backup(&path, realm.as_str(), &bytes)).await;
             let image = read.unwrap_or_else(|e| Err(e.to_string()));
             let _ = done
                 .send(Done::RestoreRead {

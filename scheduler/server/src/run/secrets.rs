@@ -31,7 +31,7 @@ impl Scheduler {
             return;
         }
         // With jitter, so that several realms do not ask one backend at the same time for ever.
-        let pause = self.options.secrets_poll_ms as f64 * (0.75 + rand::random::<f64>() / 2.0);
+        let pause = self.options.secrets_poll_ms as f64 * (0.75 + self.outside.chance() / 2.0);
         self.follow.look_at = now.plus((pause as u64).max(1));
         let followed = apply::secrets_followed(&self.world);
         if followed.is_empty() {
@@ -39,7 +39,7 @@ impl Scheduler {
         }
         self.follow.looking = true;
         let (secrets, done) = (self.secrets.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.beside(async move {
             let newest = secrets.newest_of(followed).await;
             let _ = done.send(Done::SecretsLookedAt { newest }).await;
         });

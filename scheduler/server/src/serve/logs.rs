@@ -1,5 +1,6 @@
 //! `logs`: asks the hosts of a workload for its lines and puts them together, outside the loop.
 
+use crate::outside::Around;
 use crate::serve::plain;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -10,6 +11,7 @@ use heddle_protocol::envelope;
 use heddle_protocol::id::{HostId, Realm};
 use heddle_protocol::subject::{HostVerb, Subject};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Hosts asked at the same time.
@@ -23,7 +25,7 @@ const BYTES_MAX: usize = 400 << 10;
 
 /// Asks every host, and answers with what came.
 pub async fn collect(
-    client: async_nats::Client,
+    outside: Around,
     realm: Realm,
     hosts: BTreeSet<HostId>,
     mut ask: Logs,
@@ -31,16 +33,16 @@ pub async fn collect(
     ask.tail = ask.tail.min(LOG_LINES_KEPT as u32);
     let answers = futures::stream::iter(hosts)
         .map(|host| {
-            let (client, subject) = (
-                client.clone(),
+            let (outside, subject) = (
+                Arc::clone(&outside),
                 Subject::Host(realm.clone(), host.clone(), HostVerb::Logs),
             );
             let body = envelope::to_bytes("log request", &ask).unwrap_or_default();
             async move {
-                let request = async_nats::Request::new()
-                    .payload(body.into())
-                    .timeout(Some(HOST_WITHIN));
-                let reply = client.send_request(subject.to_string(), request).await.ok();
+                let reply = outside
+                    .request(&subject.to_string(), body.into(), HOST_WITHIN)
+                    .await
+                    .ok();
                 let lines = reply.and_then(|r| envelope::read::<LogLines>("log lines", &r.payload).ok());
                 (host, lines)
             }

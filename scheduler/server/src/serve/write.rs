@@ -3,6 +3,7 @@
 
 use crate::artifact::ArtifactPool;
 use crate::compile::CompilePool;
+use crate::outside::off_the_loop;
 use crate::serve::Ask;
 use crate::signature::{self, Asked};
 use futures::StreamExt as _;
@@ -57,7 +58,7 @@ pub async fn resolve(
     values: Vec<serde_json::Value>,
     policies: BTreeMap<ObjectId, Arc<PolicyRecord>>,
 ) -> Result<Vec<ResolvedDocument>, ApiError> {
-    let read = tokio::task::spawn_blocking(move || read_documents(&values));
+    let read = off_the_loop(move || read_documents(&values));
     let documents = match read.await {
         Ok(documents) => documents?,
         Err(e) => {

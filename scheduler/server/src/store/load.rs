@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use heddle_protocol::mutant::mutant;
 
 use super::chain::Store;
 use super::content::{Content, Step};
@@ -123,6 +124,7 @@ impl Store {
 impl Reading {
     fn agrees(&self) -> bool {
         match &self.head {
+            _ if mutant("digest-unchecked") => true,
             None => self.content.values.is_empty(),
             Some((head, _)) => self.content.digest == head.digest && self.content.values.len() as u64 == head.count,
         }

@@ -138,7 +138,7 @@ impl Log {
     pub(crate) async fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
         match self {
             Self::JetStream(log) => log.publish_batch(batch, fence).await,
-            Self::Memory(log) => log.publish_batch(batch, fence),
+            Self::Memory(log) => log.publish_batch(batch, fence).await,
         }
     }
 
@@ -146,7 +146,7 @@ impl Log {
     pub(crate) async fn publish_all(&self, messages: Vec<Message>) -> Result<(), StoreError> {
         match self {
             Self::JetStream(log) => log.publish_all(messages).await,
-            Self::Memory(log) => log.publish_all(&messages),
+            Self::Memory(log) => log.publish_all(messages).await,
         }
     }
 
@@ -154,7 +154,7 @@ impl Log {
     pub(crate) async fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
         match self {
             Self::JetStream(log) => log.last(key).await,
-            Self::Memory(log) => log.last(key),
+            Self::Memory(log) => log.last(key).await,
         }
     }
 
@@ -186,7 +186,7 @@ impl Cursor {
     pub(crate) async fn read_to(&mut self, seq: u64, out: &mut Vec<Record>) -> Result<(), StoreError> {
         match self {
             Self::JetStream(cursor) => cursor.read_to(seq, out).await,
-            Self::Memory(cursor) => cursor.read_to(seq, out),
+            Self::Memory(cursor) => cursor.read_to(out).await,
         }
     }
 }
@@ -218,6 +218,14 @@ impl RecordFeed {
 }
 
 impl Log {
+    /// A name for a batch that no other batch has.
+    pub(crate) fn new_batch_id(&self) -> String {
+        match self {
+            Self::JetStream(_) => uuid::Uuid::now_v7().simple().to_string(),
+            Self::Memory(log) => log.new_batch_id(),
+        }
+    }
+
     /// Whether records carry the time of day; the log in memory counts from zero.
     pub(crate) fn has_wall_clock(&self) -> bool {
         matches!(self, Self::JetStream(_))

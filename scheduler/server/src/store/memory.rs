@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use heddle_protocol::mutant::mutant;
 use tokio::sync::broadcast;
 
 use super::error::StoreError;
 use super::log::{BatchAnswer, FeedItem, Message, Record, Selection};
+use super::weather::Way;
 
 /// What NATS allows in one atomic batch.
 const BATCH_MESSAGES_MAX: usize = 1000;
@@ -18,10 +21,34 @@ const BATCH_MESSAGES_MAX: usize = 1000;
 const FEED_RECORDS_MAX: usize = 65_536;
 
 /// One realm's stream, in memory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MemoryRealm {
     stream: Arc<Mutex<Stream>>,
     feed: broadcast::Sender<Record>,
+    observer: Arc<Mutex<Option<Observer>>>,
+}
+
+type Observer = Box<dyn FnMut(&[Stored]) + Send>;
+
+/// One message of a batch that was just stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The key below the bucket's subject.
+    pub key: String,
+    /// Its place in the stream.
+    pub seq: u64,
+    /// The body; none for a delete marker.
+    pub body: Option<Bytes>,
+}
+
+/// A record that was lost, for those who find it again.
+#[derive(Debug, Clone)]
+pub struct LostRecord(Record);
+
+impl std::fmt::Debug for MemoryRealm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryRealm").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -31,6 +58,8 @@ struct Stream {
     expires_ms: HashMap<u64, u64>,
     next_seq: u64,
     batches: u64,
+    /// Names given to batches.
+    names: u64,
     now_ms: u64,
     bytes: usize,
     bytes_max: usize,
@@ -52,6 +81,7 @@ impl MemoryRealm {
             expires_ms: HashMap::new(),
             next_seq: 1,
             batches: 0,
+            names: 0,
             now_ms: 0,
             bytes: 0,
             bytes_max: usize::MAX,
@@ -60,6 +90,7 @@ impl MemoryRealm {
         Self {
             stream: Arc::new(Mutex::new(stream)),
             feed: broadcast::channel(FEED_RECORDS_MAX).0,
+            observer: Arc::default(),
         }
     }
 
@@ -104,8 +135,46 @@ impl MemoryRealm {
         }
     }
 
+    /// Loses a record without a word, as a broken disk would. For simulations.
+    #[doc(hidden)]
+    pub fn lose(&self, key: &str) -> Option<LostRecord> {
+        let mut stream = self.lock();
+        let seq = stream.newest.get(key).copied()?;
+        let record = stream.records.get(&seq).cloned()?;
+        stream.drop_record(seq);
+        Some(LostRecord(record))
+    }
+
+    /// Puts a lost record back where it was, unless its key was written again since. For simulations.
+    #[doc(hidden)]
+    pub fn find_again(&self, lost: LostRecord) {
+        let mut stream = self.lock();
+        let LostRecord(record) = lost;
+        if !stream.newest.contains_key(&record.key) {
+            stream.bytes += record.body.len();
+            stream.newest.insert(record.key.clone(), record.seq);
+            stream.records.insert(record.seq, record);
+        }
+    }
+
+    /// The keys of all living records, in the order in which they were stored. For simulations.
+    #[doc(hidden)]
+    pub fn keys(&self) -> Vec<String> {
+        self.lock().records.values().map(|record| record.key.clone()).collect()
+    }
+
+    /// Has every batch shown to somebody at the moment when it is stored. For simulations.
+    #[doc(hidden)]
+    pub fn watch(&self, observer: impl FnMut(&[Stored]) + Send + 'static) {
+        let mut observers = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        *observers = Some(Box::new(observer));
+    }
+
     pub(crate) fn log(&self) -> MemoryLog {
-        MemoryLog(self.clone())
+        MemoryLog {
+            realm: self.clone(),
+            way: None,
+        }
     }
 
     /// A panic while the lock was held cannot leave a half-done change behind: all checks come before the first write.
@@ -159,11 +228,74 @@ impl Stream {
 
 /// A store's link to a [`MemoryRealm`].
 #[derive(Debug, Clone)]
-pub(crate) struct MemoryLog(MemoryRealm);
+pub(crate) struct MemoryLog {
+    realm: MemoryRealm,
+    way: Option<Way>,
+}
 
 impl MemoryLog {
-    pub(crate) fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
-        let mut stream = self.0.lock();
+    /// The same log, over a link with weather.
+    pub(crate) fn over(self, way: Way) -> Self {
+        Self { way: Some(way), ..self }
+    }
+
+    pub(crate) fn new_batch_id(&self) -> String {
+        let mut stream = self.realm.lock();
+        stream.names += 1;
+        format!("batch-{}", stream.names)
+    }
+
+    pub(crate) async fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
+        let Some(way) = &self.way else {
+            return self.realm.publish_batch(batch, fence);
+        };
+        let (realm, batch) = (self.realm.clone(), batch.to_vec());
+        let answer = way.ask(move || realm.publish_batch(&batch, fence)).await;
+        answer.unwrap_or_else(|| BatchAnswer::Unclear {
+            why: "no answer in time".into(),
+        })
+    }
+
+    pub(crate) async fn publish_all(&self, messages: Vec<Message>) -> Result<(), StoreError> {
+        let realm = self.realm.clone();
+        self.ask("store blocks", move || realm.publish_all(&messages)).await
+    }
+
+    pub(crate) async fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
+        let (realm, key) = (self.realm.clone(), key.to_owned());
+        self.ask("read the newest record", move || realm.last(&key)).await
+    }
+
+    pub(crate) fn open(&self, selection: Selection) -> MemoryCursor {
+        MemoryCursor {
+            log: self.clone(),
+            selection,
+            next_seq: 0,
+        }
+    }
+
+    pub(crate) fn feed(&self) -> MemoryFeed {
+        MemoryFeed(self.realm.feed.subscribe())
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        doing: &str,
+        question: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.way {
+            None => question(),
+            Some(way) => {
+                let answer = way.ask(question).await;
+                answer.unwrap_or_else(|| Err(StoreError::unavailable(doing, "no answer in time")))
+            }
+        }
+    }
+}
+
+impl MemoryRealm {
+    fn publish_batch(&self, batch: &[Message], fence: u64) -> BatchAnswer {
+        let mut stream = self.lock();
         let Some(last) = batch.last() else {
             return BatchAnswer::Again {
                 why: "the batch is empty".into(),
@@ -180,7 +312,7 @@ impl MemoryLog {
                 description: "atomic publish batch is too large".into(),
             };
         }
-        if stream.newest.get(&last.key).copied().unwrap_or(0) != fence {
+        if stream.newest.get(&last.key).copied().unwrap_or(0) != fence && !mutant("no-fence") {
             return BatchAnswer::WrongSequence;
         }
         if !stream.has_room_for(batch) {
@@ -191,18 +323,28 @@ impl MemoryLog {
         }
         stream.batches += 1;
         let attempt = format!("memory-{}", stream.batches);
+        let mut stored = Vec::new();
         for (place, message) in (1..).zip(batch) {
             let record = stream.store(message, Some((attempt.clone(), place)));
+            stored.push(Stored {
+                key: record.key.clone(),
+                seq: record.seq,
+                body: (!record.marker).then(|| record.body.clone()),
+            });
             // Nobody listening is not a failure.
-            let _ = self.0.feed.send(record);
+            let _ = self.feed.send(record);
         }
-        BatchAnswer::Stored {
-            seq: stream.next_seq - 1,
+        let seq = stream.next_seq - 1;
+        // Whoever looks on may look into the log.
+        drop(stream);
+        if let Some(observer) = &mut *self.observer.lock().unwrap_or_else(PoisonError::into_inner) {
+            observer(&stored);
         }
+        BatchAnswer::Stored { seq }
     }
 
-    pub(crate) fn publish_all(&self, messages: &[Message]) -> Result<(), StoreError> {
-        let mut stream = self.0.lock();
+    fn publish_all(&self, messages: &[Message]) -> Result<(), StoreError> {
+        let mut stream = self.lock();
         check_reachable(&stream, "store blocks")?;
         if !stream.has_room_for(messages) {
             return Err(StoreError::Refused {
@@ -214,27 +356,28 @@ impl MemoryLog {
         }
         for message in messages {
             let record = stream.store(message, None);
-            let _ = self.0.feed.send(record);
+            let _ = self.feed.send(record);
         }
         Ok(())
     }
 
-    pub(crate) fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
-        let stream = self.0.lock();
+    fn last(&self, key: &str) -> Result<Option<Record>, StoreError> {
+        let stream = self.lock();
         check_reachable(&stream, "read the newest record")?;
         Ok(stream.newest.get(key).and_then(|seq| stream.records.get(seq)).cloned())
     }
+}
 
-    pub(crate) fn open(&self, selection: Selection) -> MemoryCursor {
-        MemoryCursor {
-            realm: self.0.clone(),
-            selection,
-            next_seq: 0,
-        }
-    }
-
-    pub(crate) fn feed(&self) -> MemoryFeed {
-        MemoryFeed(self.0.feed.subscribe())
+impl MemoryRealm {
+    fn read_from(&self, from: u64, selection: Selection) -> Result<(Vec<Record>, u64), StoreError> {
+        let stream = self.lock();
+        check_reachable(&stream, "read the store")?;
+        let records = stream.records.range(from..).map(|(_, record)| record);
+        let selected = records.filter(|record| match selection {
+            Selection::All => true,
+            Selection::AuditSince { ms } => record.key.starts_with("audit.") && record.stored_at_ms >= ms,
+        });
+        Ok((selected.cloned().collect(), stream.next_seq))
     }
 }
 
@@ -247,27 +390,18 @@ fn check_reachable(stream: &Stream, doing: &str) -> Result<(), StoreError> {
 
 /// A place in the log.
 pub(crate) struct MemoryCursor {
-    realm: MemoryRealm,
+    log: MemoryLog,
     selection: Selection,
     next_seq: u64,
 }
 
 impl MemoryCursor {
-    pub(crate) fn read_to(&mut self, _seq: u64, out: &mut Vec<Record>) -> Result<(), StoreError> {
-        let stream = self.realm.lock();
-        check_reachable(&stream, "read the store")?;
-        out.extend(
-            stream
-                .records
-                .range(self.next_seq..)
-                .map(|(_, record)| record)
-                .filter(|record| match self.selection {
-                    Selection::All => true,
-                    Selection::AuditSince { ms } => record.key.starts_with("audit.") && record.stored_at_ms >= ms,
-                })
-                .cloned(),
-        );
-        self.next_seq = stream.next_seq;
+    pub(crate) async fn read_to(&mut self, out: &mut Vec<Record>) -> Result<(), StoreError> {
+        let (realm, selection, from) = (self.log.realm.clone(), self.selection, self.next_seq);
+        let read = move || realm.read_from(from, selection);
+        let (records, next_seq) = self.log.ask("read the store", read).await?;
+        out.extend(records);
+        self.next_seq = next_seq;
         Ok(())
     }
 }

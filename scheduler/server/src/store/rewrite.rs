@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::batch::{self, Wish};
 use super::chain::Store;
-use super::commit::new_batch_id;
 use super::content::{Content, Step};
 use super::error::StoreError;
 use super::record::{Commit, CommitKind, CommitOutcome, Head, Image, Write};
@@ -44,7 +43,7 @@ impl Store {
             epoch: head.epoch.max(image.head.epoch).saturating_add(epoch_step.max(1)),
             n: head.n.max(image.head.n) + 1,
             leader_id: leader_id.to_owned(),
-            batch_id: new_batch_id(),
+            batch_id: self.inner.wire.log.new_batch_id(),
             audit,
         };
         let (mut steps, blocks) = batch::steps_of(&reading.content, wish.n, writes)?;
