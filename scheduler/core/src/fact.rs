@@ -163,11 +163,7 @@ impl World {
                     .get_mut(&host)
                     .filter(|o| o.boot_id.as_ref() == Some(&boot_id));
                 if let Some(observed) = observed {
-                    let observed = Arc::make_mut(observed);
-                    observed.accepted = observed
-                        .accepted
-                        .filter(|a| a.version > accepted.version)
-                        .or(Some(accepted));
+                    Arc::make_mut(observed).note_accepted(Some(accepted));
                 }
             }
             Fact::TimePassed { now } => {
@@ -191,7 +187,7 @@ impl World {
         self.heard(&host, &hello.boot_id, now);
         let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
         let before = observed.hello.replace(Arc::new(hello.clone()));
-        observed.accepted = hello.accepted.or(observed.accepted);
+        observed.note_accepted(hello.accepted);
         if observed.bound.is_empty() {
             observed.bound = hello.bound.clone();
         }
@@ -230,7 +226,7 @@ impl World {
         let observed = Arc::make_mut(self.observed.entry(host.clone()).or_default());
         let left = observed.leaving != heartbeat.leaving;
         observed.leaving = heartbeat.leaving;
-        observed.accepted = heartbeat.accepted;
+        observed.note_accepted(heartbeat.accepted);
         observed.heartbeat = Some(heartbeat.clone());
         if left {
             noted.plan_for(Dirty::Only(self.workloads_on(host)));
