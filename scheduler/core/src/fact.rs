@@ -3,7 +3,7 @@
 //! In: facts, each with the time at which it was learned. Out: the changed world, and as data what the shell should do:
 //! plan again, ask a host, tell people.
 
-use crate::liveness::{HostLiveness, is_settling, judge};
+use crate::liveness::{HostLiveness, is_settling, judge, next_look};
 use crate::observed::{ObservedHost, TakenReport};
 use crate::world::{Dirty, World};
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
@@ -207,7 +207,7 @@ impl World {
             noted.tell("host-hello", &host, message);
         }
         self.ask_report_if(&host, now, noted, |o| o.status_seq.is_none());
-        self.announce_one(&host, now, noted);
+        self.announce_one(&host, noted);
     }
 
     fn take_beat(&mut self, host: &HostId, heartbeat: Heartbeat, now: Mono, noted: &mut Noted) {
@@ -239,7 +239,7 @@ impl World {
         }
         self.ask_report_if(host, now, noted, |o| o.is_behind(&heartbeat));
         self.ask_hello_if(host, now, noted, |o| o.hello.is_none());
-        self.announce_one(host, now, noted);
+        self.announce_one(host, noted);
     }
 
     fn take_report(&mut self, host: &HostId, report: HostReport, now: Mono, noted: &mut Noted) {
@@ -278,7 +278,7 @@ impl World {
                 }
             }
         }
-        self.announce_one(host, now, noted);
+        self.announce_one(host, noted);
     }
 
     fn note_unit(&self, host: &HostId, unit: &UnitId, status: Option<&UnitStatus>, noted: &mut Noted) {
@@ -359,17 +359,28 @@ impl World {
         }
     }
 
-    /// Tells what changed of one host that was just heard: it lives, so its neighbours need no look.
-    fn announce_one(&mut self, host: &HostId, now: Mono, noted: &mut Noted) {
+    /// Tells what changed of one host that was just heard: it lives. What follows from that for its neighbours is told at
+    /// the next look at all, so that a fleet that comes back at once costs one look and not one for each host.
+    fn announce_one(&mut self, host: &HostId, noted: &mut Noted) {
         let alive = self.observed.get(host).is_some_and(|o| o.hello.is_some());
-        if alive && self.watch.announced.get(host) != Some(&HostLiveness::Alive) {
-            self.announce(now, noted);
+        if !alive || self.watch.announced.get(host) == Some(&HostLiveness::Alive) {
+            return;
         }
+        let before = self.watch.announced.insert(host.clone(), HostLiveness::Alive);
+        noted.plan_for(Dirty::Only(self.workloads_on(host)));
+        if let Some(HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. }) = before {
+            noted.tell("host-back", host, "is heard again");
+        }
+        self.watch.look_at = Mono(0);
     }
 
     /// Tells what changed of any host's verdict, and has the concerned workloads planned again.
     fn announce(&mut self, now: Mono, noted: &mut Noted) {
+        if now < self.watch.look_at && self.watch.link_up_since.is_some() {
+            return;
+        }
         let verdicts = judge(self, now);
+        self.watch.look_at = next_look(self, &verdicts, now);
         if verdicts == self.watch.announced {
             return;
         }

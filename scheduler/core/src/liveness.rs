@@ -185,6 +185,18 @@ fn guard_partitions(world: &World, now: Mono, verdicts: &mut BTreeMap<HostId, Ho
     }
 }
 
+/// When silence alone can change a verdict next: when the host that lives and was heard longest ago is half way to being
+/// lost. While any host does not live, verdicts may follow from each other, and every look is a full one.
+pub(crate) fn next_look(world: &World, verdicts: &BTreeMap<HostId, HostLiveness>, now: Mono) -> Mono {
+    if verdicts.values().any(|verdict| *verdict != HostLiveness::Alive) {
+        return now;
+    }
+    let heard = verdicts
+        .keys()
+        .filter_map(|host| world.observed.get(host).map(|o| o.last_heard));
+    heard.min().unwrap_or(now).plus(world.watch.options.lost_after_ms / 2)
+}
+
 /// The hosts of each cut-off zone.
 pub fn partitions(verdicts: &BTreeMap<HostId, HostLiveness>) -> BTreeMap<String, BTreeSet<HostId>> {
     let mut zones: BTreeMap<String, BTreeSet<HostId>> = BTreeMap::new();

@@ -160,6 +160,8 @@ pub struct Watch {
     pub(crate) thawed_at: BTreeMap<String, Mono>,
     /// The last judgement of each host that was told as an event.
     pub(crate) announced: BTreeMap<HostId, HostLiveness>,
+    /// Before this, no host's verdict can have changed by silence alone.
+    pub(crate) look_at: Mono,
     /// Hosts that are not admitted and were asked for a hello, with when. Bounded.
     pub(crate) strangers: BTreeMap<HostId, Mono>,
 }
