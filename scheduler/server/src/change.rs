@@ -154,13 +154,15 @@ pub struct Batch {
 /// of the store (docs/decisions/0003-one-commit-per-apply.md).
 pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at: UnixMs) -> Batch {
     let mut batch = Batch::default();
-    let mut scratch = world.clone();
+    // With no change to try out there is nothing to copy the world for.
+    let mut scratch = (!queue.is_empty()).then(|| world.clone());
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
     for queued in queue {
-        match decide_one(&scratch, &queued.change, &queued.known, now, at) {
+        let Some(scratch) = &mut scratch else { break };
+        match decide_one(scratch, &queued.change, &queued.known, now, at) {
             Ok((writes, draft)) => {
                 let asker = queued.asker;
-                if let Err(error) = take(&mut scratch, &mut batch.writes, &mut dirty, writes) {
+                if let Err(error) = take(scratch, &mut batch.writes, &mut dirty, writes) {
                     batch.refused.push(Refused { asker, error });
                     continue;
                 }
@@ -173,7 +175,7 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
             }
         }
     }
-    let (plan, report) = plan_only(&scratch, now, &dirty);
+    let (plan, report) = plan_only(scratch.as_ref().unwrap_or(world), now, &dirty);
     for (workload, place) in plan.places {
         let value = place
             .as_ref()
