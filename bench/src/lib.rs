@@ -6,6 +6,7 @@
 pub mod coldstart;
 pub mod deploy;
 pub mod failover;
+pub mod fleet;
 pub mod http;
 pub mod links;
 pub mod machine;
@@ -24,6 +25,8 @@ pub enum Bench {
     Deploy,
     /// How long a replica is away when its host's agent is killed, or told to stop
     Failover,
+    /// Ten thousand pretended hosts on a real scheduler: a million replicas, single ones, lost hosts, a restart of all
+    Fleet,
     /// Requests per second and latency through the shared listener, beside plain hyper and bare wasmtime
     Http,
     /// What a call from one component to another costs: in one process, and over the network
@@ -67,6 +70,7 @@ impl Bench {
             Bench::Coldstart => coldstart::run(quick).await?,
             Bench::Deploy => deploy::run(quick).await?,
             Bench::Failover => failover::run(quick).await?,
+            Bench::Fleet => fleet::run(quick).await?,
             Bench::Links => links::run(quick).await?,
             Bench::Http => {
                 let found = http::run(quick).await?;

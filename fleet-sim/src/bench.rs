@@ -23,7 +23,7 @@ pub struct Size {
     pub zones: usize,
     /// Workloads of the large apply.
     pub workloads: usize,
-    /// Replicas of each.
+    /// Replicas of each; 0 has each run once on every host, which costs the planner little and the fan-out the same.
     pub replicas: u32,
     /// Workloads of one replica.
     pub singles: usize,
@@ -64,7 +64,11 @@ impl Size {
 
     /// Replicas of the large apply, in all.
     pub fn large(&self) -> u64 {
-        self.workloads as u64 * u64::from(self.replicas)
+        let each = match self.replicas {
+            0 => self.hosts as u64,
+            replicas => u64::from(replicas),
+        };
+        self.workloads as u64 * each
     }
 }
 
@@ -111,7 +115,7 @@ pub struct Figures {
 }
 
 pub use bed::Bed;
-pub use load::{Single, platform, workload};
+pub use load::{Single, documents, platform, workload};
 
 /// Runs the benchmark.
 ///

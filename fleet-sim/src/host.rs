@@ -2,6 +2,8 @@
 //!
 //! In: messages, time, and what was due. Out: messages and what is due next. Nothing in here waits; a [`Turn`] collects.
 
+#[cfg(test)]
+mod tests;
 mod units;
 
 use crate::counters::{Counters, add};

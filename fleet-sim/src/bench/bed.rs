@@ -6,6 +6,7 @@ use crate::options::FleetOptions;
 use crate::{Fleet, child};
 use anyhow::{Context as _, Result, ensure};
 use heddle_protocol::api::Verb;
+use heddle_protocol::api::hosts::Hosts;
 use heddle_protocol::api::realm::{Info, RealmInfo};
 use heddle_protocol::api::status::Wait;
 use heddle_protocol::id::{Generation, Namespace, Realm, WorkloadId};
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -40,12 +41,10 @@ pub struct Bed {
     pub scheduler: Child,
     /// The nats-server's process.
     pub nats: Child,
-    programs: Programs,
     scheduler_http: SocketAddr,
-    nats_url: String,
     nats_monitor: SocketAddr,
     /// Processes end before their folder goes: fields are dropped in this order.
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Bed {
@@ -71,7 +70,7 @@ impl Bed {
         let key = SigningKey::generate();
         write_private(&path.join("realm.nk"), &key.seed()?)?;
         let scheduler_http = free_port()?;
-        let scheduler = start_scheduler(programs, path, &nats_url, nats_monitor, scheduler_http, 1)?;
+        let scheduler = start_scheduler(programs, path, &nats_url, nats_monitor, scheduler_http)?;
         let realm = Realm::parse(REALM)?;
         let client = Client::connect(ClientOptions {
             connect: ConnectOptions::new(&nats_url, "heddle-fleet-sim"),
@@ -89,11 +88,9 @@ impl Bed {
             client,
             scheduler,
             nats,
-            programs: programs.clone(),
             scheduler_http,
-            nats_url,
             nats_monitor,
-            folder,
+            _folder: folder,
         };
         eventually(STARTS_WITHIN, "the scheduler leads", async || {
             get(scheduler_http, "/healthz").await
@@ -101,23 +98,6 @@ impl Bed {
         .await
         .map_err(|error| error.context(bed.tails()))?;
         Ok(bed)
-    }
-
-    /// Ends the scheduler as a crash would, and starts another one.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub async fn restart_scheduler(&mut self, nth: usize) -> Result<()> {
-        let monitor = self.nats_monitor;
-        self.scheduler_http = free_port()?;
-        // The old one ends when its place is taken.
-        let (path, http) = (self.folder.path(), self.scheduler_http);
-        self.scheduler = start_scheduler(&self.programs, path, &self.nats_url, monitor, http, nth)?;
-        eventually(STARTS_WITHIN, "the scheduler leads", async || {
-            get(http, "/healthz").await
-        })
-        .await?;
-        Ok(())
     }
 
     /// Has hosts join, and waits until the scheduler counts all of them as ready.
@@ -139,6 +119,32 @@ impl Bed {
         })
         .await?;
         Ok(begun.elapsed())
+    }
+
+    /// Waits until every host holds the spec that it should hold.
+    ///
+    /// # Errors
+    /// If one does not within `bound`.
+    pub async fn specs_held(&self, bound: Duration) -> Result<()> {
+        let mut after = None;
+        loop {
+            let ask = Hosts {
+                host: None,
+                after: after.clone(),
+            };
+            let last = eventually(bound, "hosts hold their specs", async || {
+                let page = self.ask(&ask).await?;
+                for host in &page.hosts {
+                    let held = host.accepted.map(|accepted| accepted.digest);
+                    ensure!(held.is_some() && held == host.wanted_digest, "{} does not", host.host);
+                }
+                Ok(page.hosts.last().filter(|_| page.more).map(|host| host.host.clone()))
+            });
+            after = last.await?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Asks in the default namespace.
@@ -282,7 +288,6 @@ fn start_scheduler(
     nats: &str,
     monitor: SocketAddr,
     http: SocketAddr,
-    nth: usize,
 ) -> Result<Child> {
     let mut args: Vec<OsString> = vec!["scheduler".into(), "--dev".into()];
     let mut pair = |flag: &str, value: OsString| args.extend([flag.into(), value]);
@@ -292,7 +297,7 @@ fn start_scheduler(
     pair("--realm-key", folder.join("realm.nk").into());
     pair("--data", folder.join("scheduler").into());
     pair("--http", http.to_string().into());
-    let log: PathBuf = folder.join(format!("scheduler-{nth}.log"));
+    let log = folder.join("scheduler.log");
     Child::start(&programs.heddle, "scheduler", &programs.heddle, &args, &log)
 }
 

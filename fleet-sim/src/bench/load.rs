@@ -20,12 +20,16 @@ pub fn platform() -> String {
         .to_owned()
 }
 
-/// A workload with so many replicas.
+/// A workload with so many replicas, spread over the zones; or, with none, one on every host.
 pub fn workload(name: &str, replicas: u32) -> String {
     let image = Digest::of(COMPONENT);
+    let scale = match replicas {
+        0 => "daemon: true".to_owned(),
+        _ => format!("replicas: {replicas}\n  placement: {{ spread: [{{ by: zone }}] }}"),
+    };
     format!(
-        "apiVersion: heddle.dev/v1\nkind: Workload\nmetadata: {{ name: {name} }}\nspec:\n  replicas: {replicas}\n  \
-         components: [{{ name: main, image: \"{image}\" }}]\n  placement: {{ spread: [{{ by: zone }}] }}\n"
+        "apiVersion: heddle.dev/v1\nkind: Workload\nmetadata: {{ name: {name} }}\nspec:\n  {scale}\n  \
+         components: [{{ name: main, image: \"{image}\" }}]\n"
     )
 }
 

@@ -51,8 +51,10 @@ pub async fn measure(bed: &mut Bed, size: &Size) -> Result<Figures> {
     idle(bed, size, &mut found).await?;
     loaded(bed, size, &mut found).await?;
     singles(bed, size, &mut found).await?;
-    lose(bed, size, &mut found).await?;
-    cut_off(bed, size, &mut found).await?;
+    if size.replicas > 0 {
+        lose(bed, size, &mut found).await?;
+        cut_off(bed, size, &mut found).await?;
+    }
     storm(bed, &mut found).await?;
     let usage = bed.scheduler.usage()?;
     found.note("rss_mib", usage.rss_kib / 1_024);
@@ -75,6 +77,7 @@ async fn join(bed: &mut Bed, found: &mut Found) -> Result<()> {
     let before = Look::take(bed).await?;
     let took = bed.join(BOUND).await?;
     bed.prepare().await?;
+    bed.specs_held(BOUND).await?;
     found.phase("join", &Look::take(bed).await?.since(&before));
     found.note("join_s", round(took.as_secs_f64()));
     Ok(())
