@@ -6,6 +6,7 @@
 pub mod coldstart;
 pub mod deploy;
 pub mod failover;
+pub mod fleet;
 pub mod hostile;
 pub mod http;
 pub mod links;
@@ -25,6 +26,8 @@ pub enum Bench {
     Deploy,
     /// How long a replica is away when its host's agent is killed, or told to stop
     Failover,
+    /// Ten thousand pretended hosts on a real scheduler: a million replicas, single ones, lost hosts, a restart of all
+    Fleet,
     /// What a neighbour feels of guests and clients that try to take everything, and how soon these are stopped
     Hostile,
     /// Requests per second and latency through the shared listener, beside plain hyper and bare wasmtime
@@ -72,6 +75,7 @@ impl Bench {
             Bench::Coldstart => coldstart::run(quick).await?,
             Bench::Deploy => deploy::run(quick).await?,
             Bench::Failover => failover::run(quick).await?,
+            Bench::Fleet => fleet::run(quick).await?,
             Bench::Hostile => hostile::run(quick).await?,
             Bench::Links => links::run(quick).await?,
             Bench::Placement => {

@@ -71,6 +71,26 @@ fn the_hostile_benchmark_prints_its_metrics() {
 }
 
 #[test]
+fn the_fleet_benchmark_prints_its_metrics_and_moves_nothing_of_a_zone_that_is_cut_off() {
+    let value = quick("fleet");
+    let names = [
+        "million_replicas_s",
+        "singles_10000_s",
+        "single_apply_loaded_ms",
+        "lose_1000_hosts_s",
+        "rss_mib",
+        "messages_per_placement",
+        "bytes_per_placement",
+        "decisions_per_record",
+        "restart_storm_s",
+    ];
+    above_zero(&value, &names);
+    // An idle fleet may take no measurable time of so short a look.
+    assert!(value["metrics"]["idle_cpu_cores"].is_number());
+    assert_eq!(value["metrics"]["cut_off_replicas_moved"], 0);
+}
+
+#[test]
 fn the_http_benchmark_prints_its_metrics() {
     let names = [
         "rps_fresh_c1",
@@ -158,6 +178,7 @@ fn all_benchmarks_are_listed() {
         "coldstart",
         "deploy",
         "failover",
+        "fleet",
         "hostile",
         "http",
         "links",

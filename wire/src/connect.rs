@@ -192,8 +192,18 @@ fn note(sender: &watch::Sender<LinkState>, event: &async_nats::Event) {
         }),
         Event::Disconnected | Event::Closed => sender.send_modify(|s| s.up = false),
         Event::SlowConsumer(_) => {
-            tracing::warn!("NATS messages were dropped because this process is too slow; what was missed is asked for");
-            sender.send_modify(|s| s.dropped += 1);
+            let mut dropped = 0;
+            sender.send_modify(|s| {
+                s.dropped += 1;
+                dropped = s.dropped;
+            });
+            // Each message that is dropped is an event, and a line for each would only make the process slower.
+            if dropped.is_power_of_two() {
+                tracing::warn!(
+                    dropped,
+                    "NATS messages were dropped because this process is too slow; what was missed is asked for"
+                );
+            }
         }
         Event::ServerError(e) => tracing::warn!(error = %e, "NATS server reports an error"),
         Event::ClientError(e) => tracing::debug!(error = %e, "NATS client error"),

@@ -15,6 +15,7 @@ pub const CRATES_WITH_TESTS: &[&str] = &[
     "heddle-capability-keyvalue-redis",
     "heddle-capability-postgres",
     "heddle-chaos",
+    "heddle-fleet-sim",
     "heddle-protocol",
     "heddle-scheduler",
     "heddle-scheduler-core",

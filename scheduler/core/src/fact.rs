@@ -169,10 +169,7 @@ impl World {
                     .observed_mut(&host)
                     .filter(|o| o.boot_id.as_ref() == Some(&boot_id));
                 if let Some(observed) = observed {
-                    observed.accepted = observed
-                        .accepted
-                        .filter(|a| a.version > accepted.version)
-                        .or(Some(accepted));
+                    observed.note_accepted(Some(accepted));
                 }
             }
             Fact::TimePassed { now } => {
@@ -196,7 +193,7 @@ impl World {
         self.heard(&host, &hello.boot_id, now);
         let observed = self.observed_entry(&host);
         let before = observed.hello.replace(Arc::new(hello.clone()));
-        observed.accepted = hello.accepted.or(observed.accepted);
+        observed.note_accepted(hello.accepted);
         if observed.bound.is_empty() {
             observed.bound = hello.bound.clone();
         }
@@ -217,7 +214,7 @@ impl World {
             noted.tell("host-hello", &host, message);
         }
         self.ask_report_if(&host, now, noted, |o| o.status_seq.is_none());
-        self.announce_one(&host, now, noted);
+        self.announce_one(&host, noted);
     }
 
     fn take_beat(&mut self, host: &HostId, heartbeat: Heartbeat, now: Mono, noted: &mut Noted) {
@@ -236,7 +233,7 @@ impl World {
         let observed = self.observed_entry(host);
         let left = observed.leaving != heartbeat.leaving;
         observed.leaving = heartbeat.leaving;
-        observed.accepted = heartbeat.accepted;
+        observed.note_accepted(heartbeat.accepted);
         observed.heartbeat = Some(heartbeat.clone());
         if left {
             self.refresh_host(host);
@@ -250,7 +247,7 @@ impl World {
         }
         self.ask_report_if(host, now, noted, |o| o.is_behind(&heartbeat));
         self.ask_hello_if(host, now, noted, |o| o.hello.is_none());
-        self.announce_one(host, now, noted);
+        self.announce_one(host, noted);
     }
 
     fn take_report(&mut self, host: &HostId, report: HostReport, now: Mono, noted: &mut Noted) {
@@ -302,7 +299,7 @@ impl World {
                 }
             }
         }
-        self.announce_one(host, now, noted);
+        self.announce_one(host, noted);
     }
 
     fn note_unit(&self, host: &HostId, unit: &UnitId, status: Option<&UnitStatus>, noted: &mut Noted) {
@@ -399,7 +396,8 @@ impl World {
         }
     }
 
-    /// Tells what changed of one host that was just heard.
+    /// Tells what changed of one host that was just heard: it lives. What follows from that for its neighbours is told at the
+    /// next look at all, so that a fleet that comes back at once costs one look and not one for each host.
     fn announce_one(&mut self, host: &HostId, now: Mono, noted: &mut Noted) {
         let alive = self.observed.get(host).is_some_and(|o| o.hello.is_some());
         let verdict = self.watch.announced.odd().get(host).cloned();
@@ -409,11 +407,10 @@ impl World {
             None if !alive => self.watch_mut().announced.doubt(),
             None => {}
             Some(_) if !alive => {}
-            Some(before @ HostLiveness::NotSeen) if self.watch_mut().announced.hear(host, now, lost_after_ms) => {
-                // It lives, so its neighbours need no look.
+            Some(before) => {
+                self.watch_mut().announced.hear(host, now, lost_after_ms);
                 self.tell_verdict(host, &before, &HostLiveness::Alive, noted);
             }
-            Some(_) => self.announce(now, noted),
         }
     }
 

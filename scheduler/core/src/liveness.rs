@@ -116,15 +116,19 @@ impl Verdicts {
         self.doubt();
     }
 
-    /// Notes that a host that had not been heard was heard, if that changes no other verdict. Returns whether it did.
-    pub(crate) fn hear(&mut self, host: &HostId, now: Mono, lost_after_ms: u64) -> bool {
+    /// Notes that a host that was not alive was heard, and said who it is. Where others are lost or cut off, what follows for
+    /// them is in doubt.
+    pub(crate) fn hear(&mut self, host: &HostId, now: Mono, lost_after_ms: u64) {
         let alone = self.grave == 0 && self.hold_at(now);
-        if !alone || self.odd.remove(host).is_none() {
-            return false;
+        let before = self.odd.remove(host);
+        if let Some(HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. }) = before {
+            self.grave = self.grave.saturating_sub(1);
+        }
+        if !alone {
+            return self.doubt();
         }
         let silent = now.plus(lost_after_ms);
         self.until = Some(self.until.map_or(silent, |until| until.min(silent)));
-        true
     }
 
     /// The verdicts in which two differ, ordered by host: before and after.

@@ -70,6 +70,13 @@ impl ObservedHost {
         self.status_seq != Some(heartbeat.status_seq) || self.running_digest != Some(heartbeat.running_digest)
     }
 
+    /// Takes in which spec the host says that it holds. Within one start of an agent that only ever becomes newer, so a
+    /// word that was under way while it took the next spec is old.
+    pub(crate) fn note_accepted(&mut self, said: Option<Accepted>) {
+        let newer = |said: &Accepted| self.accepted.is_none_or(|known| said.version >= known.version);
+        self.accepted = said.filter(newer).or(self.accepted);
+    }
+
     /// Forgets what an earlier start of the agent said.
     pub(crate) fn begin_boot(&mut self, boot_id: &BootId) {
         if self.boot_id.as_ref() == Some(boot_id) {
@@ -121,7 +128,7 @@ impl ObservedHost {
         }
         self.status_seq = Some(report.status_seq);
         self.running_digest = Some(report.running_digest);
-        self.accepted = report.accepted.or(self.accepted);
+        self.note_accepted(report.accepted);
         self.bound = report.bound;
         self.capability_errors = report.capability_errors;
         TakenReport::Taken(changed)

@@ -154,13 +154,15 @@ pub struct Batch {
 /// of the store (docs/decisions/0003-one-commit-per-apply.md).
 pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at: UnixMs) -> Batch {
     let mut batch = Batch::default();
-    let mut scratch = world.clone();
+    // With no change to try out there is nothing to copy the world for.
+    let mut scratch = (!queue.is_empty()).then(|| world.clone());
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
     for queued in queue {
-        match decide_one(&scratch, &queued.change, &queued.known, &dirty, now, at) {
+        let Some(scratch) = &mut scratch else { break };
+        match decide_one(scratch, &queued.change, &queued.known, &dirty, now, at) {
             Ok((writes, draft)) => {
                 let asker = queued.asker;
-                if let Err(error) = take(&mut scratch, &mut batch.writes, &mut dirty, writes) {
+                if let Err(error) = take(scratch, &mut batch.writes, &mut dirty, writes) {
                     batch.refused.push(Refused { asker, error });
                     continue;
                 }
@@ -173,14 +175,15 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
             }
         }
     }
-    let (plan, report) = plan_only(&scratch, now, &dirty);
+    let base = scratch.as_ref().unwrap_or(world);
+    let (plan, report) = plan_only(base, now, &dirty);
     for (workload, mut place) in plan.places {
         if mutant("outgoing-goes-before-ready")
             && let Some(place) = &mut place
         {
             Arc::make_mut(place).sets.truncate(1);
         }
-        if mutant("surplus-is-not-dropped") && !grows(&scratch, &workload, place.as_deref()) {
+        if mutant("surplus-is-not-dropped") && !grows(base, &workload, place.as_deref()) {
             continue;
         }
         let value = place

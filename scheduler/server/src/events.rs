@@ -30,7 +30,11 @@ impl EventLog {
             about: about.into(),
             message: clip(message.into(), MESSAGE_BYTES_MAX),
         };
-        tracing::info!(kind = event.kind, about = event.about, commit, "{}", event.message);
+        // A large fleet tells of a million units at once: writing each into the log would be most of the work.
+        match kind.starts_with("unit-") {
+            true => tracing::debug!(kind = event.kind, about = event.about, commit, "{}", event.message),
+            false => tracing::info!(kind = event.kind, about = event.about, commit, "{}", event.message),
+        }
         if self.events.len() >= EVENTS_KEPT {
             self.events.pop_front();
         }

@@ -2,6 +2,10 @@
 //!
 //! What each host should hold is derived from the world; what it does hold is in its heartbeats. The difference is all
 //! that decides here. Lost, repeated and reordered pushes need no special case.
+//!
+//! A commit only says that some hosts' specs are in doubt ([`Pusher::doubt`]). They are worked out when it is their turn
+//! to be pushed to, a few at a time, so that a commit that concerns ten thousand hosts keeps nobody else waiting, and
+//! several commits in a row cost a host one push. Once a host holds its spec, only the digest of it is kept.
 
 use crate::outside::{Around, Outside};
 use crate::secret::{Need, Recipient, Sealing, SecretPool, needs_of};
@@ -16,7 +20,9 @@ use heddle_protocol::mutant::mutant;
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_protocol::time::Mono;
-use std::collections::BTreeMap;
+use heddle_wire::chunk;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How long one push waits for its answer. An agent answers before it does any work.
@@ -36,12 +42,41 @@ const IN_FLIGHT_MAX: usize = 500;
 #[derive(Debug, Default)]
 pub struct Pusher {
     hosts: BTreeMap<HostId, Wanted>,
+    /// Hosts whose spec may have changed since it was worked out.
+    doubtful: BTreeSet<HostId>,
+    /// Hosts whose last push failed, by when they are due again. Entries of an earlier failure may be left in it.
+    retries: BTreeSet<(Mono, HostId)>,
     in_flight: usize,
+}
+
+/// Hosts to look at, each in its turn: those that always have something to say do not come before all others.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    hosts: BTreeSet<HostId>,
+    last: Option<HostId>,
+}
+
+impl Agenda {
+    /// Has a host looked at.
+    pub fn insert(&mut self, host: HostId) {
+        self.hosts.insert(host);
+    }
+
+    /// Takes the next one, round and round.
+    pub fn pop(&mut self) -> Option<HostId> {
+        let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.hosts.range((after, Bound::Unbounded)).next();
+        let next = next.or_else(|| self.hosts.first()).cloned()?;
+        self.hosts.remove(&next);
+        self.last = Some(next.clone());
+        Some(next)
+    }
 }
 
 #[derive(Debug)]
 struct Wanted {
-    body: HostSpecBody,
+    /// None once the host has all of it: it is worked out again if it is needed again.
+    body: Option<HostSpecBody>,
     digest: Digest,
     version: Version,
     /// The digest of what is being pushed.
@@ -115,11 +150,12 @@ impl Pusher {
     /// Takes in what a host should hold. Its version is that of the commit at which its body last changed.
     pub fn want(&mut self, host: &HostId, body: HostSpecBody, head: Version) -> Result<(), serde_json::Error> {
         let digest = body.digest()?;
+        self.doubtful.remove(host);
         match self.hosts.get_mut(host) {
-            Some(wanted) if wanted.digest == digest => {}
+            Some(wanted) if wanted.digest == digest => wanted.body = Some(body),
             Some(wanted) => {
                 wanted.needs = needs_of(&body);
-                wanted.body = body;
+                wanted.body = Some(body);
                 wanted.digest = digest;
                 if !mutant("spec-keeps-its-old-version") {
                     wanted.version = head;
@@ -132,7 +168,7 @@ impl Pusher {
                     needs: needs_of(&body),
                     sent: None,
                     lacking: false,
-                    body,
+                    body: Some(body),
                     digest,
                     version: head,
                     in_flight: None,
@@ -145,8 +181,32 @@ impl Pusher {
         Ok(())
     }
 
+    /// Notes that what a host should hold may have changed: it is worked out again before it is pushed to.
+    pub fn doubt(&mut self, host: &HostId) {
+        if !self.doubtful.contains(host) {
+            self.doubtful.insert(host.clone());
+        }
+    }
+
+    /// Whether what a host should hold must be worked out before anything can be said of it.
+    pub fn must_work_out(&self, to: &HostId, boot_id: &BootId, accepted: Option<Accepted>) -> bool {
+        let gone = |wanted: &Wanted| wanted.body.is_none();
+        self.doubtful.contains(to)
+            || self.hosts.get(to).is_some_and(gone) && (self.is_behind(to, accepted) || self.lacks_secrets(to, boot_id))
+    }
+
+    /// Whether a host may be due for a push. Cheap: it is asked at every heartbeat.
+    pub fn may_be_due(&self, host: &HostId, boot_id: &BootId, accepted: Option<Accepted>, now: Mono) -> bool {
+        if self.doubtful.contains(host) {
+            return true;
+        }
+        let waits = |wanted: &Wanted| wanted.in_flight.is_some() || now < wanted.retry_at;
+        !self.hosts.get(host).is_none_or(waits) && (self.is_behind(host, accepted) || self.lacks_secrets(host, boot_id))
+    }
+
     /// Forgets a host.
     pub fn forget(&mut self, host: &HostId) {
+        self.doubtful.remove(host);
         if let Some(wanted) = self.hosts.remove(host) {
             self.in_flight -= usize::from(wanted.in_flight.is_some());
         }
@@ -154,7 +214,7 @@ impl Pusher {
 
     /// The hosts that something is kept for.
     pub fn hosts(&self) -> impl Iterator<Item = &HostId> {
-        self.hosts.keys()
+        self.hosts.keys().chain(&self.doubtful)
     }
 
     /// Whether one more push may be under way.
@@ -170,14 +230,17 @@ impl Pusher {
             Ok(SpecAnswer::Refused {
                 reason: SpecRefusal::Older(_),
                 accepted: Some(accepted),
-            }) => accepted.version == head && wanted.is_some_and(|w| w.digest != accepted.digest && w.version == head),
+            }) if !self.doubtful.contains(&pushed.host) => {
+                accepted.version == head && wanted.is_some_and(|w| w.digest != accepted.digest && w.version == head)
+            }
             _ => false,
         }
     }
 
-    /// The digest of what a host should hold.
+    /// The digest of what a host should hold; none if that is in doubt.
     pub fn wanted_digest(&self, host: &HostId) -> Option<Digest> {
-        self.hosts.get(host).map(|w| w.digest)
+        let known = self.hosts.get(host).filter(|_| !self.doubtful.contains(host));
+        known.map(|w| w.digest)
     }
 
     /// Whether a host has a push under way or holds something else than it should.
@@ -203,6 +266,7 @@ impl Pusher {
             .as_ref()
             .filter(|sent| !is_behind && sent.is_of(boot_id, wanted.digest));
         let has = sent.map(|sent| sent.versions.clone());
+        let body = wanted.body.clone()?;
         wanted.in_flight = Some(wanted.digest);
         self.in_flight += 1;
         let spec = HostSpec {
@@ -211,7 +275,7 @@ impl Pusher {
             boot_id: boot_id.clone(),
             version: wanted.version,
             body_digest: wanted.digest,
-            body: wanted.body.clone(),
+            body,
             secrets: BTreeMap::new(),
         };
         Some(Push {
@@ -243,16 +307,28 @@ impl Pusher {
             .flat_map(|wanted| wanted.needs.values().map(|need| &need.secret))
     }
 
-    /// Hosts whose last push failed: they are due again after a pause.
-    pub fn waiting(&self) -> impl Iterator<Item = HostId> + '_ {
-        self.hosts
-            .iter()
-            .filter(|(_, w)| w.failures > 0 && w.in_flight.is_none())
-            .map(|(host, _)| host.clone())
+    /// Takes the hosts that are due again because the pause after a push that failed is over.
+    pub fn retries(&mut self, now: Mono) -> Vec<HostId> {
+        let mut due = Vec::new();
+        while let Some((at, _)) = self.retries.first()
+            && *at <= now
+            && let Some((_, host)) = self.retries.pop_first()
+        {
+            due.push(host);
+        }
+        due
     }
 
     /// Takes in what came of a push. Says whether it failed.
     pub fn note(&mut self, pushed: &Pushed, head: Version, now: Mono, jitter: f64) -> bool {
+        let failed = self.note_outcome(pushed, head, now, jitter);
+        if let Some(wanted) = self.hosts.get(&pushed.host).filter(|w| w.failures > 0) {
+            self.retries.insert((wanted.retry_at, pushed.host.clone()));
+        }
+        failed
+    }
+
+    fn note_outcome(&mut self, pushed: &Pushed, head: Version, now: Mono, jitter: f64) -> bool {
         let Some(wanted) = self.hosts.get_mut(&pushed.host) else {
             return false;
         };
@@ -269,6 +345,9 @@ impl Pusher {
             wanted.sent = Some(Sent::of(pushed, accepted.digest, complete));
             if complete {
                 wanted.failures = 0;
+                if accepted.digest == wanted.digest {
+                    wanted.body = None;
+                }
                 return false;
             }
             // Not the host's fault, and its units that need nothing of it go on; but it is looked at again.
@@ -500,6 +579,54 @@ mod tests {
         answer(&mut pusher, Ok(SpecAnswer::Accepted(other)), head, 0);
         assert_eq!(due(&mut pusher, Some(other), 50), None);
         assert!(due(&mut pusher, Some(other), 200).is_some());
+    }
+
+    #[test]
+    fn a_spec_in_doubt_is_worked_out_first_and_one_that_is_held_is_not_kept() {
+        let mut pusher = Pusher::default();
+        let (head, boot) = (Version { epoch: 1, n: 7 }, BootId::new("b"));
+        pusher.doubt(&host());
+        assert!(pusher.must_work_out(&host(), &boot, None));
+        assert_eq!(pusher.wanted_digest(&host()), None);
+        pusher.want(&host(), body(1), head).unwrap();
+        assert!(!pusher.must_work_out(&host(), &boot, None));
+        assert!(due(&mut pusher, None, 0).is_some());
+        let digest = pusher.wanted_digest(&host()).unwrap();
+        let held = Accepted { version: head, digest };
+        answer(&mut pusher, Ok(SpecAnswer::Accepted(held)), head, 0);
+        assert!(!pusher.may_be_due(&host(), &boot, Some(held), Mono(0)));
+        assert!(!pusher.must_work_out(&host(), &boot, Some(held)));
+        // Another start of it holds nothing.
+        assert!(pusher.may_be_due(&host(), &boot, None, Mono(0)));
+        assert!(pusher.must_work_out(&host(), &boot, None));
+        pusher.want(&host(), body(1), Version { epoch: 1, n: 9 }).unwrap();
+        assert_eq!(due(&mut pusher, None, 0), Some(head), "the same body keeps its version");
+    }
+
+    #[test]
+    fn a_push_that_failed_is_due_again_after_its_pause_and_not_before() {
+        let mut pusher = Pusher::default();
+        let head = Version { epoch: 1, n: 7 };
+        pusher.want(&host(), body(1), head).unwrap();
+        assert!(due(&mut pusher, None, 0).is_some());
+        answer(&mut pusher, Err("lost".into()), head, 0);
+        assert!(pusher.retries(Mono(99)).is_empty());
+        assert_eq!(pusher.retries(Mono(100)), [host()]);
+        assert!(pusher.retries(Mono(100)).is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn every_host_has_its_turn_although_the_first_ones_always_want_one() {
+        let mut agenda = Agenda::default();
+        let id = |n: u32| HostId::parse(&format!("h-{n}")).unwrap();
+        (0..5).for_each(|n| agenda.insert(id(n)));
+        let mut seen = Vec::new();
+        for _ in 0..10 {
+            seen.extend(agenda.pop());
+            agenda.insert(id(0));
+            agenda.insert(id(1));
+        }
+        assert!((0..5).all(|n| seen.contains(&id(n))), "{seen:?}");
     }
 
     #[test]

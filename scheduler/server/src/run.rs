@@ -21,7 +21,7 @@ use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
 use crate::outside::{Around, Inputs};
 use crate::planned::PlanMemory;
-use crate::push::{self, Pushed, Pusher};
+use crate::push::{self, Agenda, Pushed, Pusher};
 use crate::requests::RequestMemory;
 use crate::secret::{Recipient, SecretPool};
 use crate::serve::Ask;
@@ -55,6 +55,10 @@ const TURN_MESSAGES_MAX: usize = 1_024;
 const QUEUE_MAX: usize = 4_096;
 /// Chunked requests being put together at the same time.
 const CHUNKED_REQUESTS_MAX: usize = 32;
+/// Specs worked out in one turn: some milliseconds' worth. Who else waits has a turn in between.
+const SPECS_PER_TURN: usize = 32;
+/// How often the hosts that live are counted for the metrics, in milliseconds: that looks at each of them.
+const COUNT_EVERY_MS: u64 = 1_000;
 /// Results of work beside the loop that may wait to be taken in.
 const DONE_MAX: usize = 4_096;
 
@@ -97,7 +101,13 @@ pub(crate) struct Scheduler {
     /// Requests whose answer is being worked out: one that comes again waits for the same answer.
     under_way: BTreeMap<RequestId, commit::UnderWay>,
     /// Hosts that may hold something else than they should.
-    behind: BTreeSet<HostId>,
+    behind: Agenda,
+    /// Whether hosts are left that wait for nothing but their turn.
+    more_pushes: bool,
+    /// When planning because of facts alone is due again at the earliest: it takes a share of the time, not all of it.
+    plan_after: Mono,
+    /// When the hosts that live are counted again.
+    count_at: Mono,
     /// Whether a waiting client may have what it waits for.
     changed: bool,
     /// What was learned since the last commit, for its audit record.
@@ -247,7 +257,10 @@ impl Scheduler {
             committing: None,
             commit_after: Mono::default(),
             under_way: BTreeMap::new(),
-            behind: BTreeSet::new(),
+            behind: Agenda::default(),
+            more_pushes: false,
+            plan_after: Mono::default(),
+            count_at: Mono::default(),
             changed: false,
             facts: Vec::new(),
             keep: keep::Keep::new(),
@@ -266,9 +279,9 @@ impl Scheduler {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut link_state = self.link_state.clone();
+        let mut tick_due = false;
         self.begin();
         loop {
-            let mut ticked = false;
             tokio::select! {
                 // What comes seldom is looked at first, so that nothing keeps it waiting; all else is taken in below.
                 biased;
@@ -277,21 +290,28 @@ impl Scheduler {
                     let state = *link_state.borrow_and_update();
                     self.take_link_state(state);
                 }
-                _ = tick.tick() => ticked = true,
+                _ = tick.tick() => tick_due = true,
                 Some(done) = results.recv() => self.take_done(done)?,
                 Some((source, message)) = inputs.next() => self.take_message(source, message),
+                () = std::future::ready(()), if self.more_pushes => {}
             }
+            let mut heard_all = false;
             for _ in 0..TURN_MESSAGES_MAX {
                 match inputs.next().now_or_never() {
                     Some(Some((source, message))) => self.take_message(source, message),
-                    _ => break,
+                    _ => {
+                        heard_all = true;
+                        break;
+                    }
                 }
             }
             while let Ok(done) = results.try_recv() {
                 self.take_done(done)?;
             }
-            if ticked {
-                // After all that had come in: a process that stood still must not take its own pause for silence.
+            // Who is silent is judged only once everything that was said is heard: a loop that is behind, or a process that
+            // stood still, would take its own slowness for the silence of others.
+            if tick_due && heard_all {
+                tick_due = false;
                 self.take_tick();
             }
             self.act();
@@ -356,8 +376,10 @@ impl Scheduler {
         let now = self.now();
         let noted = self.world.apply(Fact::TimePassed { now });
         self.follow(noted);
-        if !mutant("waiting-pushes-are-forgotten") {
-            self.behind.extend(self.pusher.waiting());
+        for host in self.pusher.retries(now) {
+            if !mutant("waiting-pushes-are-forgotten") {
+                self.behind.insert(host);
+            }
         }
         self.keep_house();
         self.look_at_head();
@@ -436,8 +458,11 @@ impl Scheduler {
 
     fn push_due(&mut self) {
         let now = self.now();
-        while let Some(host) = self.behind.pop_first() {
-            if !self.pusher.has_room() {
+        let mut worked_out = 0;
+        self.more_pushes = false;
+        while let Some(host) = self.behind.pop() {
+            self.more_pushes = worked_out >= SPECS_PER_TURN;
+            if !self.pusher.has_room() || self.more_pushes {
                 // The answer to any push under way makes room, and brings the loop here again.
                 self.behind.insert(host);
                 break;
@@ -445,24 +470,29 @@ impl Scheduler {
             let Some(observed) = self.world.observed.get(&host) else {
                 continue;
             };
-            let Some(boot_id) = observed.boot_id.clone() else {
+            let (Some(boot_id), Some(hello), accepted) = (&observed.boot_id, &observed.hello, observed.accepted) else {
                 continue;
             };
-            let Some(hello) = &observed.hello else { continue };
-            if now.since(observed.last_heard) > self.options.host_lost_after_ms {
+            // One that is silent is looked at again when it is heard.
+            let silent = now.since(observed.last_heard) > self.options.host_lost_after_ms;
+            if silent || !self.pusher.may_be_due(&host, boot_id, accepted, now) {
                 continue;
             }
             // A key is only good for the start that named it.
-            let seal_key = match hello.boot_id == boot_id {
+            let seal_key = match hello.boot_id == *boot_id {
                 true => hello.seal_key.clone(),
                 false => String::new(),
             };
             let to = Recipient {
                 host,
-                boot_id,
+                boot_id: boot_id.clone(),
                 seal_key,
             };
-            let Some(due) = self.pusher.due(&self.options.realm, &to, observed.accepted, now) else {
+            if self.pusher.must_work_out(&to.host, &to.boot_id, accepted) {
+                worked_out += 1;
+                self.work_out(&to.host);
+            }
+            let Some(due) = self.pusher.due(&self.options.realm, &to, accepted, now) else {
                 continue;
             };
             Metrics::add(&self.metrics.pushes_total, 1);
@@ -473,6 +503,18 @@ impl Scheduler {
                 // The loop is gone only when the process ends.
                 let _ = done.send(Done::Pushed(pushed)).await;
             });
+        }
+        if worked_out > 0 && !self.more_pushes {
+            self.secrets.keep_credentials(self.pusher.secrets());
+        }
+    }
+
+    /// Works out what a host should hold.
+    fn work_out(&mut self, host: &HostId) {
+        let mut body = heddle_scheduler_core::host_spec(&self.world, host);
+        self.secrets.add_credentials(&self.world, &mut body);
+        if let Err(e) = self.pusher.want(host, body, self.world.head) {
+            tracing::error!(%host, error = %e, "a spec could not be written");
         }
     }
 
@@ -503,7 +545,7 @@ impl Scheduler {
         });
     }
 
-    /// Works out again what hosts should hold: all of them, or those of some workloads' placements.
+    /// Has worked out again what hosts should hold, when it is their turn: all of them, or some.
     fn refresh_specs(&mut self, hosts: Option<&BTreeSet<HostId>>) {
         let all: BTreeSet<HostId>;
         let hosts = match hosts {
@@ -515,21 +557,14 @@ impl Scheduler {
             }
         };
         for host in hosts {
-            if !self.world.hosts.contains_key(host) {
+            if self.world.hosts.contains_key(host) {
+                self.pusher.doubt(host);
+                self.behind.insert(host.clone());
+            } else {
                 self.pusher.forget(host);
                 self.forget_secrets_of(host);
-                continue;
-            }
-            let mut body = heddle_scheduler_core::host_spec(&self.world, host);
-            self.secrets.add_credentials(&self.world, &mut body);
-            match self.pusher.want(host, body, self.world.head) {
-                Ok(()) => {
-                    self.behind.insert(host.clone());
-                }
-                Err(e) => tracing::error!(%host, error = %e, "a spec could not be written"),
             }
         }
-        self.secrets.keep_credentials(self.pusher.secrets());
     }
 
     fn queue(&mut self, queued: Queued) -> Result<(), Box<(Queued, ApiError)>> {
@@ -560,7 +595,9 @@ impl Scheduler {
         Mono(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn measure(&self) {
+    fn measure(&mut self) {
+        let now = self.now();
+        let count = now >= self.count_at;
         let metrics = &self.metrics;
         metrics
             .leading
@@ -569,9 +606,14 @@ impl Scheduler {
         Metrics::set(&metrics.commit, self.world.head.n);
         Metrics::set(&metrics.workloads, self.world.workloads.len() as u64);
         Metrics::set(&metrics.hosts, self.world.hosts.len() as u64);
-        Metrics::set(&metrics.hosts_ready, self.hosts_ready());
+        if count {
+            Metrics::set(&metrics.hosts_ready, self.hosts_ready());
+        }
         Metrics::set(&metrics.compiles_total, self.compile.workers_started());
         Metrics::set(&metrics.waiters, self.waiters.len() as u64);
+        if count {
+            self.count_at = now.plus(COUNT_EVERY_MS);
+        }
     }
 
     fn hosts_ready(&self) -> u64 {

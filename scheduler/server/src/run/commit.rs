@@ -21,6 +21,11 @@ use std::time::{Duration, Instant};
 const BATCH_MAX: usize = 512;
 /// Facts noted in one audit record.
 pub(super) const FACTS_MAX: usize = 100;
+/// How long nothing is planned because of facts alone after a plan, as a multiple of the time that the plan took: a fleet
+/// that tells much leaves most of the time for taking it in.
+const PLAN_REST: u64 = 3;
+/// The longest such rest, in milliseconds.
+const PLAN_REST_MS_MAX: u64 = 500;
 /// Pause after a commit that the store did not take, in milliseconds.
 const RETRY_MS: u64 = 500;
 /// Longest pause between two attempts to learn the outcome of a commit in doubt.
@@ -90,6 +95,10 @@ impl Scheduler {
             }
             return;
         }
+        // What somebody waits for is decided at once; what hosts said is decided together.
+        if self.queue.is_empty() && now < self.plan_after {
+            return;
+        }
         let queue = change::next_changes(&mut self.queue, BATCH_MAX);
         let dirty = std::mem::take(&mut self.dirty);
         self.replan = false;
@@ -98,6 +107,8 @@ impl Scheduler {
         let batch = change::decide(&self.world, queue, dirty.clone(), now, at);
         Metrics::add(&self.metrics.plans_total, 1);
         Metrics::add(&self.metrics.plan_us_total, micros(begun.elapsed()));
+        let ended = self.now();
+        self.plan_after = ended.plus((ended.since(now) * PLAN_REST).min(PLAN_REST_MS_MAX));
         self.send_batch(batch, dirty, at);
     }
 

@@ -12,7 +12,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::id::{Generation, HostId, ObjectId, WorkloadId};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::apply::quota_use;
-use heddle_scheduler_core::{World, explain, host_status, workload_status};
+use heddle_scheduler_core::{World, explain, host_status, host_statuses, workload_status};
 use std::ops::Bound;
 
 /// Bytes of one page: it must fit one NATS message with room to spare.
@@ -57,16 +57,15 @@ pub fn hosts(world: &World, ask: &Ask, wanted: &dyn Fn(&HostId) -> Option<Digest
     if let Some(host) = body.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
         return Err(not_found("host", host));
     }
-    let after = body.after.map_or(Bound::Unbounded, Bound::Excluded);
+    let statuses = match &body.host {
+        Some(host) => host_status(world, host, now).into_iter().collect(),
+        // All at once: each by itself would look at the whole fleet for every line.
+        None => host_statuses(world, now),
+    };
+    let follows = |host: &HostId| body.after.as_ref().is_none_or(|after| host > after);
     let mut page = Page::default();
-    for host in world.hosts.range((after, Bound::Unbounded)).map(|(host, _)| host) {
-        if body.host.as_ref().is_some_and(|only| only != host) {
-            continue;
-        }
-        let Some(mut status) = host_status(world, host, now) else {
-            continue;
-        };
-        status.wanted_digest = wanted(host);
+    for mut status in statuses.into_iter().filter(|status| follows(&status.host)) {
+        status.wanted_digest = wanted(&status.host);
         if !page.takes(&status) {
             break;
         }
