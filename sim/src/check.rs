@@ -38,8 +38,10 @@ pub type Fleet = Arc<BTreeMap<HostId, HostFacts>>;
 
 /// Has every commit looked at in the moment when it is stored.
 pub fn watch(commons: &Arc<Commons>, truth: &Arc<Mutex<Truth>>, fleet: &Fleet) {
-    let (at, truth, fleet) = (Arc::clone(commons), Arc::clone(truth), Arc::clone(fleet));
+    // The realm belongs to what is shared: holding that from here would keep every world for ever.
+    let (at, truth, fleet) = (Arc::downgrade(commons), Arc::clone(truth), Arc::clone(fleet));
     commons.realm.watch(move |batch: &[Stored]| {
+        let Some(at) = at.upgrade() else { return };
         let mut truth = lock(&truth);
         let before = truth.head.clone();
         let digest_before = truth.digest;

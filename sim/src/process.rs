@@ -116,6 +116,11 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The name of one of the realm's schedulers.
+pub fn scheduler_id(slot: u32) -> String {
+    format!("scheduler-{slot}")
+}
+
 /// A process.
 pub struct Process {
     /// Its number; no other process ever has it.
@@ -200,7 +205,7 @@ async fn live(
         "nowhere".into(),
         "nowhere".into(),
     );
-    options.id = format!("scheduler-{slot}");
+    options.id = scheduler_id(slot);
     options.dev = true;
     let store_options = StoreOptions::new(commons.name.as_str());
     let pool = ArtifactPool::new(commons.artifacts.clone(), Fetcher::new(Logins::default(), Vec::new()));
@@ -346,7 +351,10 @@ impl std::fmt::Debug for ProcessWeather {
 impl Weather for ProcessWeather {
     fn trip(&self) -> Trip {
         if !self.commons.may_begin() {
-            return Trip { there: None, back: None };
+            return Trip {
+                there: None,
+                back: None,
+            };
         }
         let faults = *lock(&self.commons.store);
         let mut draw = lock(&self.draw);

@@ -36,8 +36,10 @@ pub struct Truth {
     pub requests: BTreeMap<RequestId, u64>,
     /// What each host was to run, and since which commit.
     pub units: BTreeMap<HostId, Vec<(u64, Units)>>,
-    /// Values that the store lost and that were not written since.
-    pub lost: BTreeSet<String>,
+    /// Values that the store lost and that were not written since, with when.
+    pub lost: BTreeMap<String, u64>,
+    /// When each scheduler was started last, by its id.
+    pub started: BTreeMap<String, u64>,
     /// Batches that could not be read.
     pub unreadable: Vec<String>,
 }

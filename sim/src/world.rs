@@ -7,7 +7,7 @@ use crate::check::available::Floors;
 use crate::check::{self, Fleet, HostFacts};
 use crate::net::{End, Event, Net, Reply};
 use crate::people::{Heard, People};
-use crate::process::{Commons, Process, Pushes, lock};
+use crate::process::{Commons, Process, Pushes, lock, scheduler_id};
 use crate::scenario::{AskOf, Fault, IMAGES, Scenario, StoreFaults, is_bad};
 use crate::truth::Truth;
 use async_nats::Message;
@@ -264,7 +264,9 @@ impl World {
             Event::Look => return self.look(),
         }
         if self.calm {
-            let low = self.floors.check(&lock(&self.truth), &self.agents);
+            let low = self
+                .floors
+                .check(&lock(&self.truth), &self.agents, self.commons.net.now());
             if let Some(what) = low {
                 commons.break_rule("new-before-old", what);
             }
@@ -375,6 +377,9 @@ impl World {
         self.commons
             .net
             .say(|| format!("scheduler {slot} starts as process {number}"));
+        lock(&self.truth)
+            .started
+            .insert(scheduler_id(slot), self.commons.net.now());
         let process = Process::start(&self.commons, self.scenario.seed, slot, number);
         self.processes.insert(number, process);
     }
@@ -520,7 +525,7 @@ impl World {
         let key = &keys[(number % keys.len() as u64) as usize];
         if let Some(record) = self.commons.realm.lose(key) {
             self.commons.net.say(|| format!("the store loses {key}"));
-            truth.lost.insert(key.clone());
+            truth.lost.insert(key.clone(), self.commons.net.now());
             self.lost.push(record);
         }
     }

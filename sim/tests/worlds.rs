@@ -27,8 +27,13 @@ fn no_rule_is_broken_in_some_hundred_worlds() {
 #[test]
 fn no_rule_is_broken_any_more_where_one_was_once() {
     let stock = Stock::new().unwrap();
-    let lines = ONCE_BROKEN.lines().map(|line| line.split('#').next().unwrap_or("").trim());
-    let seeds: Vec<u64> = lines.filter(|line| !line.is_empty()).map(|line| line.parse().unwrap()).collect();
+    let lines = ONCE_BROKEN
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or("").trim());
+    let seeds: Vec<u64> = lines
+        .filter(|line| !line.is_empty())
+        .map(|line| line.parse().unwrap())
+        .collect();
     assert!(!seeds.is_empty());
     for seed in seeds {
         let outcome = stock.run(Scenario::of(seed), false);
@@ -41,7 +46,11 @@ fn the_same_seed_twice_is_the_same_world() {
     let stock = Stock::new().unwrap();
     for seed in 0..20 {
         let [one, two] = [(); 2].map(|()| stock.run(Scenario::of(seed), false));
-        assert_eq!((one.hash, one.events, one.virtual_ms), (two.hash, two.events, two.virtual_ms), "seed {seed}");
+        assert_eq!(
+            (one.hash, one.events, one.virtual_ms),
+            (two.hash, two.events, two.virtual_ms),
+            "seed {seed}"
+        );
         assert_eq!(one.commits, two.commits, "seed {seed}");
     }
 }
@@ -55,5 +64,9 @@ fn a_world_without_a_link_to_its_store_never_comes_to_rest() {
     scenario.faults.clear();
     scenario.store.delay_ms = 60_000;
     let outcome = stock.run(scenario, false);
-    assert!(outcome.broken.iter().any(|why| why.starts_with("converges")), "{:?}", outcome.broken);
+    assert!(
+        outcome.broken.iter().any(|why| why.starts_with("converges")),
+        "{:?}",
+        outcome.broken
+    );
 }

@@ -7,13 +7,40 @@ use heddle_protocol::id::WorkloadId;
 use heddle_protocol::record::Replicas;
 use std::collections::BTreeMap;
 
+/// How long replicas must have answered to count as had, in milliseconds: so long a report may be on its way, and one that the
+/// scheduler cannot know of may be taken for one that does not answer.
+const KNOWN_AFTER_MS: u64 = 500;
+
 /// What each workload must not fall below.
 #[derive(Debug, Default)]
-pub struct Floors(BTreeMap<WorkloadId, u32>);
+pub struct Floors(BTreeMap<WorkloadId, Floor>);
+
+#[derive(Debug, Default)]
+struct Floor {
+    at: u32,
+    /// Since when more than that answer, and how many did all the while.
+    more: Option<(u64, u32)>,
+}
+
+impl Floor {
+    fn rise(&mut self, has: u32, now: u64) {
+        if has <= self.at {
+            self.more = None;
+            return;
+        }
+        let (since, least) = self.more.unwrap_or((now, has));
+        let least = least.min(has);
+        self.more = Some((since, least));
+        if now.saturating_sub(since) >= KNOWN_AFTER_MS {
+            self.at = least;
+            self.more = (has > least).then_some((now, has));
+        }
+    }
+}
 
 impl Floors {
     /// Looks at a world in which nothing is broken.
-    pub fn check(&mut self, truth: &Truth, agents: &[Agent]) -> Option<String> {
+    pub fn check(&mut self, truth: &Truth, agents: &[Agent], now: u64) -> Option<String> {
         self.0.retain(|id, _| truth.workloads.contains_key(id));
         let mut reachable: BTreeMap<WorkloadId, u32> = BTreeMap::new();
         for (unit, count) in agents.iter().flat_map(Agent::served) {
@@ -26,13 +53,14 @@ impl Floors {
             };
             let has = reachable.get(id).copied().unwrap_or(0);
             let floor = self.0.entry(id.clone()).or_default();
-            *floor = (*floor).min(wanted);
-            if has < *floor {
+            floor.at = floor.at.min(wanted);
+            if has < floor.at {
                 return Some(format!(
-                    "{id} has {has} replicas that answer; it had {floor} and wants {wanted}"
+                    "{id} has {has} replicas that answer; it had {} and wants {wanted}",
+                    floor.at
                 ));
             }
-            *floor = has.min(wanted);
+            floor.rise(has.min(wanted), now);
         }
         None
     }

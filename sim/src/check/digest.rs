@@ -27,8 +27,16 @@ pub fn check(truth: &Truth, before: SetDigest, broken: &mut Vec<(&'static str, S
         .commits
         .get(&(head.n.saturating_sub(1)))
         .is_some_and(|last| last.version.epoch < head.epoch);
-    if takes_over && first_of_epoch && !truth.lost.is_empty() {
-        let what = format!("commit {} takes over a store that lost {:?}", head.n, truth.lost);
+    // One that was reading already may have read what was lost after that.
+    let began = truth.started.get(&head.leader_id).copied().unwrap_or(0);
+    let gone: Vec<&String> = truth
+        .lost
+        .iter()
+        .filter(|(_, at)| **at < began)
+        .map(|(key, _)| key)
+        .collect();
+    if takes_over && first_of_epoch && !gone.is_empty() {
+        let what = format!("commit {} takes over a store that lost {gone:?}", head.n);
         broken.push(("loss-is-noticed", what));
     }
 }

@@ -15,7 +15,7 @@ pub fn check(commit: &CommitSeen, broken: &mut Vec<(&'static str, String)>) {
     };
     for change in &commit.changes {
         let fine = match &change.key {
-            Key::Workload(_) | Key::Platform(_) => asked(&["apply", "delete", "undo"]),
+            Key::Workload(_) | Key::Platform(_) | Key::Quota(_) => asked(&["apply", "delete", "undo"]),
             Key::Host(_) => match (change.was::<HostRecord>(), change.is::<HostRecord>()) {
                 // A host that joins asks by saying hello.
                 (None, Some(_)) => true,

@@ -1,7 +1,7 @@
 //! Commits: one in flight, everything that waits goes into the next (group commit).
 
 use super::{Done, Scheduler};
-use crate::change::{self, Asker, Batch, Decided, Queued, Refused};
+use crate::change::{self, Asker, Batch, Decided, Refused};
 use crate::health::Metrics;
 use crate::store::{Commit, CommitOutcome, StoreError, Write};
 use bytes::Bytes;

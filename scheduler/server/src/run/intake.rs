@@ -274,7 +274,7 @@ impl Scheduler {
             Audit::NAME => match ask.body::<Audit>() {
                 Ok(body) => {
                     let (store, head) = (self.store.clone(), self.world.head.n);
-                    tokio::spawn(async move {
+                    self.beside(async move {
                         outbox.answer(ask.reply, serve::audit::audit(store, head, body).await);
                     });
                 }
