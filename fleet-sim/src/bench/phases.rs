@@ -179,7 +179,7 @@ async fn singles(bed: &mut Bed, size: &Size, found: &mut Found) -> Result<()> {
 /// A tenth of every zone vanishes at once, and all that ran there is replaced.
 async fn lose(bed: &mut Bed, size: &Size, found: &mut Found) -> Result<()> {
     let lost: Vec<usize> = (0..size.hosts)
-        .filter(|n| (n / size.zones) % LOST_ONE_IN == 0)
+        .filter(|n| (n / size.zones).is_multiple_of(LOST_ONE_IN))
         .collect();
     let before = Look::take(bed).await?;
     let starts = bed.fleet.ledger().total().starts;
@@ -197,7 +197,7 @@ async fn lose(bed: &mut Bed, size: &Size, found: &mut Found) -> Result<()> {
 
 /// So much of a zone vanishes that it counts as cut off: nothing may move.
 async fn cut_off(bed: &mut Bed, size: &Size, found: &mut Found) -> Result<()> {
-    let living = (0..size.hosts).filter(|n| (n / size.zones) % LOST_ONE_IN != 0 && n % size.zones == 0);
+    let living = (0..size.hosts).filter(|n| !(n / size.zones).is_multiple_of(LOST_ONE_IN) && n % size.zones == 0);
     let in_zone: Vec<usize> = living.collect();
     let cut: Vec<usize> = in_zone[..in_zone.len() * CUT_OFF_PERCENT / 100].to_vec();
     let starts = bed.fleet.ledger().total().starts;

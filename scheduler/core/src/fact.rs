@@ -214,7 +214,7 @@ impl World {
             noted.tell("host-hello", &host, message);
         }
         self.ask_report_if(&host, now, noted, |o| o.status_seq.is_none());
-        self.announce_one(&host, noted);
+        self.announce_one(&host, now, noted);
     }
 
     fn take_beat(&mut self, host: &HostId, heartbeat: Heartbeat, now: Mono, noted: &mut Noted) {
@@ -247,7 +247,7 @@ impl World {
         }
         self.ask_report_if(host, now, noted, |o| o.is_behind(&heartbeat));
         self.ask_hello_if(host, now, noted, |o| o.hello.is_none());
-        self.announce_one(host, noted);
+        self.announce_one(host, now, noted);
     }
 
     fn take_report(&mut self, host: &HostId, report: HostReport, now: Mono, noted: &mut Noted) {
@@ -299,7 +299,7 @@ impl World {
                 }
             }
         }
-        self.announce_one(host, noted);
+        self.announce_one(host, now, noted);
     }
 
     fn note_unit(&self, host: &HostId, unit: &UnitId, status: Option<&UnitStatus>, noted: &mut Noted) {

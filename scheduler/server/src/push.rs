@@ -20,7 +20,6 @@ use heddle_protocol::mutant::mutant;
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_protocol::time::Mono;
-use heddle_wire::chunk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;

@@ -13,7 +13,6 @@ use heddle_protocol::id::{Generation, HostId, ObjectId, WorkloadId};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::apply::quota_use;
 use heddle_scheduler_core::{World, explain, host_status, host_statuses, workload_status};
-use std::ops::Bound;
 
 /// Bytes of one page: it must fit one NATS message with room to spare.
 const PAGE_BYTES_MAX: usize = 400 << 10;
