@@ -36,7 +36,7 @@ impl Draw {
     pub fn below(&mut self, bound: u64) -> u64 {
         match bound {
             0 => 0,
-            _ => (u128::from(self.number()) * u128::from(bound) >> 64) as u64,
+            _ => ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64,
         }
     }
 
