@@ -604,6 +604,24 @@ pub struct AuditedChange {
     pub after: Option<Digest>,
 }
 
+impl PlaceSet {
+    /// Whether two say the same of their replicas, wherever those are.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let Self {
+            generation,
+            template,
+            reserve_bytes,
+            takes,
+            http,
+            serves,
+            calls,
+            hosts: _,
+        } = self;
+        (generation, template, reserve_bytes) == (&other.generation, &other.template, &other.reserve_bytes)
+            && (takes, http, serves, calls) == (&other.takes, &other.http, &other.serves, &other.calls)
+    }
+}
+
 impl PlaceRecord {
     /// Replicas of all generations on a host.
     pub fn on_host(&self, host: &HostId) -> u32 {

@@ -1,6 +1,6 @@
 //! Fleets and workloads for the placement benchmark, made of records and facts as a store and agents would give them.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Capacity, Hello, HostReport};
 use heddle_protocol::host_spec::{Instances, Limits, Template};
@@ -10,15 +10,29 @@ use heddle_protocol::record::{
     Company, HostAdmin, HostRecord, Intent, LabelRule, Preference, Replicas, Requirement, Rules, Spread, WorkloadRecord,
 };
 use heddle_protocol::time::{Mono, UnixMs};
+use heddle_scheduler_core::explain::explain;
 use heddle_scheduler_core::{Dirty, Fact, LivenessOptions, World, plan_only};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
 use std::time::Duration;
 
 /// When everything happens: nobody falls silent.
 const NOW: Mono = Mono(10_000);
 /// The memory of one replica.
 const RESERVE_BYTES: u64 = 64 << 20;
+
+/// The memory of one host.
+const HOST_BYTES: u64 = 256 << 30;
+
+/// What every host lacks for a workload.
+#[derive(Debug, Clone, Copy)]
+pub enum Lacking {
+    /// A label that no host has.
+    Label,
+    /// More memory than any host has.
+    Memory,
+}
 
 /// A fleet under measurement.
 #[derive(Debug, Clone)]
@@ -97,7 +111,7 @@ impl Fleet {
             join_token: None,
             labels: labels.clone(),
             capacity: Capacity {
-                memory_bytes: 256 << 30,
+                memory_bytes: HOST_BYTES,
                 replica_slots: 4_000,
                 instance_memory_bytes_max: None,
                 cpu_millis: None,
@@ -184,6 +198,24 @@ impl Fleet {
                 weight: None,
             });
         }
+        self.mean_so(id, intent)
+    }
+
+    /// Means another workload with one replica that no host takes.
+    pub fn mean_impossible(&mut self, lacking: Lacking) -> Result<WorkloadId> {
+        let id = self.mean(1, false)?;
+        let Some(record) = self.world.workloads.get(&id) else {
+            bail!("failed to mean {id}: it is not there");
+        };
+        let mut intent = record.intent.clone();
+        match lacking {
+            Lacking::Label => intent.require.push(one_of("disk", &["tape"])),
+            Lacking::Memory => intent.reserve_bytes = HOST_BYTES * 2,
+        }
+        self.mean_so(id, intent)
+    }
+
+    fn mean_so(&mut self, id: WorkloadId, intent: Intent) -> Result<WorkloadId> {
         let record = WorkloadRecord {
             generation: Generation(1),
             manifest: serde_json::Value::Null,
@@ -212,6 +244,16 @@ impl Fleet {
         let places = plan.places.values().flatten();
         let hosts = places.flat_map(|place| &place.sets).flat_map(|set| set.hosts.values());
         (took, hosts.map(|count| u64::from(*count)).sum())
+    }
+
+    /// Says why a workload is where it is, as an API client would be told. Returns how long that took.
+    pub fn explain(&self, id: &WorkloadId) -> Result<Duration> {
+        let started = processor_time();
+        let explanation = explain(&self.world, id, NOW).with_context(|| format!("failed to explain {id}"))?;
+        let bytes = serde_json::to_vec(&explanation)?;
+        let took = processor_time().saturating_sub(started);
+        black_box(bytes);
+        Ok(took)
     }
 }
 

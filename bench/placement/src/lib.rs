@@ -7,7 +7,8 @@
 pub mod fleet;
 
 use anyhow::{Result, ensure};
-use fleet::{Fleet, processor_time};
+use fleet::{Fleet, Lacking, processor_time};
+use heddle_protocol::id::WorkloadId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -29,6 +30,8 @@ struct Extent {
     singles: u32,
     /// Single decisions.
     decisions: u32,
+    /// Questions why a workload is where it is, or is not.
+    questions: u32,
 }
 
 const FULL: Extent = Extent {
@@ -37,6 +40,7 @@ const FULL: Extent = Extent {
     replicas: 400_000,
     singles: 20_000,
     decisions: 2_000,
+    questions: 50,
 };
 
 const QUICK: Extent = Extent {
@@ -45,6 +49,7 @@ const QUICK: Extent = Extent {
     replicas: 12_000,
     singles: 500,
     decisions: 100,
+    questions: 5,
 };
 
 /// Measures.
@@ -70,6 +75,8 @@ pub fn run(quick: bool) -> Result<Value> {
     let apart = rate(&mut fleet.clone(), extent.replicas, 1_000, true)?;
     tell("single decisions");
     let decide_us = decisions(&mut fleet, extent.decisions)?;
+    tell("explanations");
+    let explained = explanations(&mut fleet, extent.questions)?;
     drop(fleet);
 
     tell(&format!("{small} hosts, {small_placed} replicas placed before"));
@@ -114,6 +121,10 @@ pub fn run(quick: bool) -> Result<Value> {
             "bytes_per_instance": rounded(bytes_per_instance, 1),
             "bytes_per_host": rounded(host_bytes, 0),
             "decide_us": decide_us,
+            "explain_1000_placed_us": explained.thousand,
+            "explain_1_placed_us": explained.single,
+            "explain_refused_by_label_us": explained.no_label,
+            "explain_refused_by_memory_us": explained.no_memory,
         }
     }))
 }
@@ -175,12 +186,57 @@ fn decisions(fleet: &mut Fleet, count: u32) -> Result<Value> {
         ensure!(placed == 1, "failed to measure: one replica found no place");
         times.push(took.as_secs_f64() * 1_000_000.0);
     }
+    Ok(ranks(times))
+}
+
+/// How long it takes to say why.
+struct Explained {
+    /// A workload with 1,000 replicas that are placed.
+    thousand: Value,
+    /// One with one.
+    single: Value,
+    /// One that every host refuses for a label.
+    no_label: Value,
+    /// One that every host refuses for its memory, each with a number of its own.
+    no_memory: Value,
+}
+
+fn explanations(fleet: &mut Fleet, count: u32) -> Result<Explained> {
+    let thousand = fleet.mean(1_000, false)?;
+    let thousand = asked(fleet, &thousand, 1_000, count)?;
+    let single = fleet.mean(1, false)?;
+    let single = asked(fleet, &single, 1, count)?;
+    let no_label = fleet.mean_impossible(Lacking::Label)?;
+    let no_label = asked(fleet, &no_label, 0, count)?;
+    let no_memory = fleet.mean_impossible(Lacking::Memory)?;
+    let no_memory = asked(fleet, &no_memory, 0, count)?;
+    Ok(Explained {
+        thousand,
+        single,
+        no_label,
+        no_memory,
+    })
+}
+
+/// Decides on a workload, and asks so often why.
+fn asked(fleet: &mut Fleet, id: &WorkloadId, replicas: u64, count: u32) -> Result<Value> {
+    let (_, placed) = fleet.decide(BTreeSet::from([id.clone()]));
+    ensure!(
+        placed == replicas,
+        "failed to measure: {placed} of {replicas} replicas of {id} found a place"
+    );
+    let times = (0..count).map(|_| Ok(fleet.explain(id)?.as_secs_f64() * 1_000_000.0));
+    Ok(ranks(times.collect::<Result<_>>()?))
+}
+
+/// The middle and the ends of measured times.
+fn ranks(mut times: Vec<f64>) -> Value {
     times.sort_by(f64::total_cmp);
     let rank = |share: f64| {
         let at = (share * times.len() as f64).ceil() as usize;
         rounded(times.get(at.saturating_sub(1)).copied().unwrap_or(0.0), 1)
     };
-    Ok(json!({ "p50": rank(0.50), "p99": rank(0.99), "max": rank(1.0), "n": times.len() }))
+    json!({ "p50": rank(0.50), "p99": rank(0.99), "max": rank(1.0), "n": times.len() })
 }
 
 /// The slope of the line through the logarithms, by least squares.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub fn check_places(world: &World, now: Mono) -> Vec<String> {
     let mut broken = Vec::new();
     let fleet = Fleet::new(world, now);
-    for (id, place) in &world.places {
+    for (id, place) in world.places.iter() {
         let Some(record) = world.workloads.get(id) else {
             broken.push(format!("{id}: is placed and was deleted"));
             continue;
@@ -51,7 +51,8 @@ pub fn check_places(world: &World, now: Mono) -> Vec<String> {
                     broken.push(format!("{id}@{}: is on {host}, which is not admitted", set.generation));
                     continue;
                 };
-                if newest && !view.is_emptied() && !need.fits(view) && view.liveness.holds_work() {
+                // On one that is known and not heard yet it stays as it is.
+                if newest && heard(host) && !view.is_emptied() && !need.fits(view) && view.liveness.holds_work() {
                     // A misplaced replica may wait for its replacement; there must then be no more of them than wanted.
                     if let Replicas::Count(wanted) = record.intent.replicas
                         && *count > wanted
@@ -83,7 +84,7 @@ pub fn check_plan(before: &World, after: &World, now: Mono) -> Vec<String> {
     let mut broken = Vec::new();
     let fleet = Fleet::new(after, now);
     let late = latecomers(before, after);
-    for (id, record) in &after.workloads {
+    for (id, record) in after.workloads.iter() {
         let Some(gain) = Gain::of(before, after, id, record) else {
             continue;
         };

@@ -10,7 +10,9 @@ mod wishes;
 
 use crate::liveness::HostLiveness;
 use crate::place::capacity::{self, Take};
-use crate::place::filter::HOST_LABEL;
+use crate::place::class::Mood;
+use crate::place::filter::{HOST_LABEL, Traits};
+use crate::place::index::ClassNo;
 use crate::place::{Bounds, Fleet, HostView, Need};
 use crate::workload_status::StatusView;
 use crate::world::World;
@@ -21,6 +23,7 @@ use heddle_protocol::record::{Intent, Replicas, WorkloadRecord};
 use heddle_protocol::report::{Bytes, Rejection, WaitingOn};
 use heddle_protocol::time::Mono;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use wishes::Wishes;
 
@@ -45,10 +48,11 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
             would_help: Vec::new(),
         });
     };
-    let asked = Asked::new(world, id, record, now);
+    let mut asked = Asked::new(world, id, record, now);
     let counts = counts_of(world, id, record);
-    let (open, refusing) = judge(&asked, view.fleet(), &counts);
-    let kinds = kinds::kinds(&refusing);
+    let (open, refusing) = judge(&mut asked, view.fleet(), &counts);
+    let groups = kinds::Groups::new(&refusing);
+    let kinds = groups.kinds(&refusing);
     let leaving = |host: &HostId| view.fleet().get(host).is_some_and(HostView::is_emptied);
     let is_stuck = open.is_empty() && counts.keys().any(leaving);
     let would_help = match missing(&status) > 0 || is_stuck {
@@ -56,18 +60,16 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
         false => Vec::new(),
     };
     let wishes = Wishes::new(world, id, record, view.fleet(), &counts);
-    let mut nearest: Vec<&(&HostView<'_>, Vec<Rejection>)> = refusing.iter().collect();
-    nearest.sort_by_cached_key(|(host, rejections)| (kinds::distance(rejections), host.id.clone()));
-    let verdict = |(host, rejections): &&(&HostView<'_>, Vec<Rejection>)| HostVerdict {
+    let verdict = |(host, rejections): &Refusing<'_, '_>| HostVerdict {
         host: host.id.clone(),
-        rejections: rejections.clone(),
+        rejections: rejections.to_vec(),
     };
     Some(Explanation {
         commit: world.head.n,
         wishes: wishes.in_words(),
         chosen: chosen(&asked, view.fleet(), &counts, &status, &wishes, &open),
         open: u32::try_from(open.len()).unwrap_or(u32::MAX),
-        nearest: nearest.iter().take(NEAREST_MAX).map(verdict).collect(),
+        nearest: groups.nearest(&refusing, NEAREST_MAX).map(verdict).collect(),
         refusing: kinds,
         would_help,
         status,
@@ -78,23 +80,83 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
 struct Asked<'a> {
     need: Need<'a>,
     bounds: Option<Bounds<'a>>,
+    /// Whether what the bounds say is the same for all hosts of a class.
+    bounds_by_class: bool,
+    /// What was found for a class, in which its hosts share it.
+    classes: BTreeMap<(ClassNo, Mood), Shared>,
+}
+
+/// Reasons that hosts share.
+struct Shared {
+    /// Those that stay whatever is free.
+    lasting: Rc<[Rejection]>,
+    /// Those that follow from where replicas are, if they are the same for the whole class.
+    bounds: Vec<Rejection>,
+    /// Both.
+    all: Rc<[Rejection]>,
 }
 
 impl<'a> Asked<'a> {
     fn new(world: &'a World, id: &'a WorkloadId, record: &'a WorkloadRecord, now: Mono) -> Self {
         let template = world.templates.get(&record.template).map(Arc::as_ref);
         let intent = &record.intent;
+        let bounds = Bounds::of(world, id, now);
         Self {
             need: Need { intent, template },
-            bounds: Bounds::of(world, id, now),
+            bounds_by_class: bounds.as_ref().is_none_or(Bounds::is_by_class),
+            bounds,
+            classes: BTreeMap::new(),
         }
     }
 
-    /// Every reason why a host would not take one more replica.
-    fn refusals(&self, host: &HostView<'_>) -> Vec<Rejection> {
-        let mut all = self.need.refusals(host);
-        all.extend(self.bounds.iter().flat_map(|bounds| bounds.refusals(host)));
-        all
+    fn bounds_of(&self, host: &HostView<'_>) -> Vec<Rejection> {
+        self.bounds.iter().flat_map(|bounds| bounds.refusals(host)).collect()
+    }
+
+    /// Every reason why a host would not take one more replica. Hosts of a class share the list as far as they can.
+    fn refusals(&mut self, host: &HostView<'_>) -> Rc<[Rejection]> {
+        let class = host.class.filter(|_| self.need.is_by_class());
+        let Some(class) = class.map(|class| (class, Mood::from(&host.liveness))) else {
+            let mut all = self.need.refusals(host);
+            all.extend(self.bounds_of(host));
+            return all.into();
+        };
+        if !self.classes.contains_key(&class) {
+            let lasting = self.need.lasting_refusals(&Traits::from(host));
+            let bounds = match self.bounds_by_class {
+                true => self.bounds_of(host),
+                false => Vec::new(),
+            };
+            let shared = Shared {
+                all: lasting.iter().chain(&bounds).cloned().collect(),
+                lasting: lasting.into(),
+                bounds,
+            };
+            self.classes.insert(class, shared);
+        }
+        let own_bounds = match self.bounds_by_class {
+            true => Vec::new(),
+            false => self.bounds_of(host),
+        };
+        let Some(shared) = self.classes.get(&class) else {
+            return Rc::default();
+        };
+        // Of a host that was never heard nothing else is known.
+        let no_room = match host.labels {
+            Some(_) => capacity::refusals(host, self.need.intent),
+            None => Vec::new(),
+        };
+        if no_room.is_empty() && own_bounds.is_empty() {
+            return Rc::clone(&shared.all);
+        }
+        let own = no_room.into_iter().chain(own_bounds);
+        shared
+            .lasting
+            .iter()
+            .cloned()
+            .chain(own)
+            .chain(shared.bounds.iter().cloned())
+            .collect()
     }
 }
 
@@ -115,12 +177,12 @@ fn missing(status: &WorkloadStatus) -> u32 {
 }
 
 /// A host with every check that it fails.
-type Refusing<'f, 'a> = (&'f HostView<'a>, Vec<Rejection>);
+type Refusing<'f, 'a> = (&'f HostView<'a>, Rc<[Rejection]>);
 
 /// The hosts that would take one more, and those that would not. A daemon wants one per host: those that have it are
 /// neither.
 fn judge<'f, 'a>(
-    asked: &Asked<'_>,
+    asked: &mut Asked<'_>,
     fleet: &'f Fleet<'a>,
     counts: &BTreeMap<HostId, u32>,
 ) -> (Vec<&'f HostView<'a>>, Vec<Refusing<'f, 'a>>) {
@@ -221,9 +283,9 @@ fn label<'h>(host: &'h HostView<'_>, label: &str) -> Option<&'h str> {
 /// How full a host is, in millionths of its scarcest resource, with so many of a workload's replicas thought away.
 fn fullness_ppm(host: &HostView<'_>, intent: &Intent, less: u32) -> u32 {
     if less == 0 {
-        return host.used.fullness_ppm(&host.capacity);
+        return host.used.fullness_ppm(host.capacity);
     }
     let mut used = host.used.clone();
     used.remove(Take::from(intent), less);
-    used.fullness_ppm(&host.capacity)
+    used.fullness_ppm(host.capacity)
 }

@@ -41,6 +41,11 @@ pub enum Fact {
         /// When.
         now: Mono,
     },
+    /// Messages to this scheduler were lost because it was too slow to take them.
+    MessagesMissed {
+        /// When.
+        now: Mono,
+    },
     /// An admitted host introduced itself; the shell has checked its signature against the host's record.
     HostSaidHello {
         /// What it said.
@@ -157,6 +162,12 @@ impl World {
                 }
                 self.announce(now, &mut noted);
             }
+            Fact::MessagesMissed { now } => {
+                let watch = self.watch_mut();
+                watch.missed_at = Some(now);
+                // Those that would be lost by now are not.
+                watch.announced.doubt();
+            }
             Fact::HostSaidHello { hello, now } => self.take_hello(*hello, now, &mut noted),
             Fact::HostBeat { host, heartbeat, now } => self.take_beat(&host, heartbeat, now, &mut noted),
             Fact::HostReported { host, report, now } => self.take_report(&host, report, now, &mut noted),
@@ -190,9 +201,11 @@ impl World {
             return;
         }
         self.watch_mut().strangers.remove(&host);
+        // Also of an earlier start of its agent: what fits there is the same if that said the same.
+        let before = self.observed.get(&host).and_then(|o| o.hello.clone());
         self.heard(&host, &hello.boot_id, now);
         let observed = self.observed_entry(&host);
-        let before = observed.hello.replace(Arc::new(hello.clone()));
+        observed.hello = Some(Arc::new(hello.clone()));
         observed.note_accepted(hello.accepted);
         if observed.bound.is_empty() {
             observed.bound = hello.bound.clone();
@@ -201,9 +214,11 @@ impl World {
         let same = before
             .as_ref()
             .is_some_and(|b| b.labels == hello.labels && b.capacity == hello.capacity && b.features == hello.features);
-        if !same {
-            noted.plan_for(Dirty::Only(self.workloads_on(&host)));
-        }
+        let concerned = match same {
+            true => self.restless_on(&host),
+            false => self.workloads_on(&host),
+        };
+        noted.plan_for(Dirty::Only(concerned));
         if before.as_ref().is_none_or(|b| b.boot_id != hello.boot_id) {
             let labels: Vec<String> = hello.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let message = format!(
@@ -283,7 +298,7 @@ impl World {
                 if first {
                     self.refresh_host(host);
                     // Only now is known what the host runs, and what it does not.
-                    noted.plan_for(Dirty::Only(self.workloads_on(host)));
+                    noted.plan_for(Dirty::Only(self.restless_on(host)));
                 }
                 for (name, why) in errors {
                     if errors_before.get(&name) != Some(&why) {
@@ -303,7 +318,9 @@ impl World {
     }
 
     fn note_unit(&self, host: &HostId, unit: &UnitId, status: Option<&UnitStatus>, noted: &mut Noted) {
-        noted.plan_for(Dirty::one(unit.workload.clone()));
+        if self.is_restless(&unit.workload) {
+            noted.plan_for(Dirty::one(unit.workload.clone()));
+        }
         let Some(status) = status else {
             noted.tell(
                 "unit-gone",
@@ -429,7 +446,13 @@ impl World {
 
     fn tell_verdict(&mut self, host: &HostId, before: &HostLiveness, verdict: &HostLiveness, noted: &mut Noted) {
         self.set_mood(host, verdict);
-        noted.plan_for(Dirty::Only(self.workloads_on(host)));
+        let lost = |verdict: &HostLiveness| matches!(verdict, HostLiveness::Lost { .. });
+        // A host that is not heard is taken to hold what it has, and one that is heard again goes on with it.
+        let concerned = match lost(before) || lost(verdict) {
+            true => self.workloads_on(host),
+            false => self.restless_on(host),
+        };
+        noted.plan_for(Dirty::Only(concerned));
         let silent_ms = self.watch.options.lost_after_ms;
         match (before, verdict) {
             (HostLiveness::Lost { .. }, HostLiveness::Lost { .. }) => {}

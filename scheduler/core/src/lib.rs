@@ -21,6 +21,7 @@ pub mod plan;
 
 pub mod host_specs;
 pub mod host_status;
+mod touched;
 pub mod wait;
 pub mod workload_status;
 

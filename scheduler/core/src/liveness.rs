@@ -1,8 +1,9 @@
 //! Which hosts count as lost. Silence alone proves little: it may be ours, or a whole zone's.
 //!
-//! In: when each host was last heard, since when our own link is up, the zones, and the time. Out: one verdict per
-//! host that is not alive, and until when these hold. A pure function of those, so that two schedulers with the same
-//! facts judge alike. Hosts are kept in the order in which they were heard, so that only the silent ones are looked at.
+//! In: when each host was last heard, since when our own link is up and nothing of what was said was missed, the zones,
+//! and the time. Out: one verdict per host that is not alive, and until when these hold. A pure function of those, so
+//! that two schedulers with the same facts judge alike. Hosts are kept in the order in which they were heard, so that
+//! only the silent ones are looked at.
 
 use crate::observed::ObservedHost;
 use crate::world::World;
@@ -11,6 +12,7 @@ use heddle_protocol::defaults::{
 };
 use heddle_protocol::id::HostId;
 use heddle_protocol::time::Mono;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -87,6 +89,9 @@ pub struct Verdicts {
 impl Verdicts {
     /// The verdict on an admitted host.
     pub fn of(&self, host: &HostId) -> HostLiveness {
+        if self.odd.is_empty() {
+            return HostLiveness::Alive;
+        }
         self.odd.get(host).cloned().unwrap_or(HostLiveness::Alive)
     }
 
@@ -242,6 +247,15 @@ impl Listening {
     }
 }
 
+/// The verdicts at a time: those that were told last, as long as they hold.
+pub(crate) fn verdicts_at(world: &World, now: Mono) -> Cow<'_, Verdicts> {
+    let told = &world.watch.announced;
+    match told.hold_at(now) {
+        true => Cow::Borrowed(told),
+        false => Cow::Owned(judge(world, now)),
+    }
+}
+
 /// Judges every admitted host.
 pub fn judge(world: &World, now: Mono) -> Verdicts {
     let (listening, options) = (world.listening(), &world.watch.options);
@@ -270,7 +284,8 @@ fn holds_until(world: &World, now: Mono, odd: &BTreeMap<HostId, HostLiveness>, g
     let (listening, options) = (world.listening(), &world.watch.options);
     let lost_after_ms = options.lost_after_ms;
     let mut times: Vec<Mono> = Vec::new();
-    let began_listening = listening_since(world);
+    let began_listening = listening_since(world).max(missed_at(world));
+    times.push(listening_since(world).plus(lost_after_ms));
     times.push(began_listening.plus(lost_after_ms));
     times.extend(listening.next_silent_for(lost_after_ms, now));
     for (host, _) in odd.iter().filter(|(_, v)| **v == HostLiveness::NotSeen) {
@@ -322,12 +337,17 @@ fn judge_alone(world: &World, host: &HostId, now: Mono) -> HostLiveness {
 /// Since when a host could have been heard and was not.
 fn silence_began(world: &World, host: &HostId) -> Mono {
     let heard = world.observed.get(host).map_or(Mono(0), |observed| observed.last_heard);
-    heard.max(listening_since(world))
+    heard.max(listening_since(world)).max(missed_at(world))
 }
 
 /// Since when this scheduler could hear its hosts.
 fn listening_since(world: &World) -> Mono {
     world.watch.started_at.max(world.watch.link_up_since.unwrap_or(Mono(0)))
+}
+
+/// When messages were missed last. What a host said may have been among them.
+fn missed_at(world: &World) -> Mono {
+    world.watch.missed_at.unwrap_or(Mono(0))
 }
 
 /// How long the rest of a cut-off zone has to come back once its first host is heard again: two timeouts, so that hosts

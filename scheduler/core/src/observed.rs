@@ -43,18 +43,34 @@ impl ObservedHost {
     /// How one unit fares.
     pub fn unit(&self, workload: &WorkloadId, generation: Generation) -> Option<&UnitStatus> {
         // The key is made of shared text, so this costs two counters.
-        self.units.get(&UnitId {
+        self.unit_of(&UnitId {
             workload: workload.clone(),
             generation,
         })
     }
 
-    /// Replicas of a unit that are ready, of those that are placed there.
-    pub fn ready(&self, workload: &WorkloadId, generation: Generation, placed: u32) -> u32 {
-        match self.unit(workload, generation) {
+    /// The same, for who has the id already.
+    pub fn unit_of(&self, unit: &UnitId) -> Option<&UnitStatus> {
+        self.units.get(unit)
+    }
+
+    /// Replicas of a unit that are ready, of those that are placed there, for who has the id already.
+    pub fn ready_of(&self, unit: &UnitId, placed: u32) -> u32 {
+        match self.unit_of(unit) {
             Some(status) if status.phase == UnitPhase::Ready => status.count.min(placed),
             _ => 0,
         }
+    }
+
+    /// Replicas of a unit that are ready, of those that are placed there.
+    pub fn ready(&self, workload: &WorkloadId, generation: Generation, placed: u32) -> u32 {
+        self.ready_of(
+            &UnitId {
+                workload: workload.clone(),
+                generation,
+            },
+            placed,
+        )
     }
 
     /// Its label's value.
@@ -65,9 +81,14 @@ impl ObservedHost {
             .map(String::as_str)
     }
 
-    /// Whether what it says it runs differs from what is known of it: it should be asked for a full report.
+    /// Whether what it says it runs differs from what is known of it: it should be asked for a full report. A heartbeat that
+    /// is older than what is known says nothing: a scheduler that is behind would ask everybody, and fall behind further.
     pub(crate) fn is_behind(&self, heartbeat: &Heartbeat) -> bool {
-        self.status_seq != Some(heartbeat.status_seq) || self.running_digest != Some(heartbeat.running_digest)
+        match self.status_seq {
+            None => true,
+            Some(known) if heartbeat.status_seq < known => false,
+            Some(known) => heartbeat.status_seq > known || self.running_digest != Some(heartbeat.running_digest),
+        }
     }
 
     /// Takes in which spec the host says that it holds. Within one start of an agent that only ever becomes newer, so a
@@ -154,6 +175,8 @@ pub struct Watch {
     pub started_at: Mono,
     /// Since when its own link to NATS is up; none while it is down.
     pub link_up_since: Option<Mono>,
+    /// When messages to this scheduler were lost last because it was too slow: silence until then proves nothing.
+    pub missed_at: Option<Mono>,
     /// Whether placing may still wait for hosts that were not heard yet.
     pub(crate) settling: bool,
     /// When a host of a cut-off zone was last heard again, by zone.

@@ -137,7 +137,8 @@ pub fn plan_only(world: &World, now: Mono, dirty: &Dirty) -> (Plan, PlanReport) 
         Dirty::Only(some) => {
             let room = Room::new(world, now);
             // What is on hosts that are lost or emptied seeks a place too, until it has gone from there.
-            let stranded = room.index().left().flat_map(|host| world.residents_of(host));
+            let hosts = room.index().left().chain(room.judged_anew());
+            let stranded = hosts.flat_map(|host| world.residents_of(host));
             let seeking = world.seeking(room.index().version());
             let ids = some.iter().chain(seeking).chain(stranded).cloned().collect();
             plan_these(world, room, &ids)

@@ -338,6 +338,10 @@ impl TestFleet {
         if noted.replan && self.automatic {
             self.plan_dirty(&noted.dirty);
         }
+        if !noted.replan && self.automatic && self.world.watch.announced.hold_at(self.now) {
+            let (whole, _) = plan(&self.world, self.now);
+            assert!(whole.is_empty(), "a fact that asks for no plan changes none: {whole:?}");
+        }
         if let Some(host) = &noted.ask_hello {
             self.say_hello(host.as_str());
         }
@@ -383,7 +387,12 @@ impl TestFleet {
 
     /// Gives every host that can be reached its spec; those that change anything report it.
     pub fn deliver(&mut self) {
-        for (id, spec) in self.specs() {
+        let hosts: Vec<HostId> = self.specs().into_keys().collect();
+        for id in hosts {
+            // What one host reports may change what the next ones are to run: nobody is given a spec that is old by then.
+            let Some(spec) = host_specs(&self.world, [&id]).remove(&id) else {
+                continue;
+            };
             let Some(host) = self.hosts.get_mut(&id).filter(|host| !host.silent) else {
                 continue;
             };

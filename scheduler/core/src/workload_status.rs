@@ -3,7 +3,7 @@
 //! In: the world and the time. Out: one status per workload, with the generation that it speaks of and, if it is not
 //! good, its cause. A host's word counts only while the host is heard.
 
-use crate::liveness::{HostLiveness, is_heard};
+use crate::liveness::{HostLiveness, Verdicts, is_heard, verdicts_at};
 use crate::observed::ObservedHost;
 use crate::place::Fleet;
 use crate::plan::{daemon_fits, look};
@@ -14,6 +14,8 @@ use heddle_protocol::id::{Generation, HostId, UnitId, WorkloadId};
 use heddle_protocol::record::{PlaceRecord, Replicas, WorkloadRecord};
 use heddle_protocol::report::WaitingOn;
 use heddle_protocol::time::Mono;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,12 +67,24 @@ pub(crate) fn tally(
     tally
 }
 
-/// Whether every replica of the newest generation is ready and no other is placed.
+/// Whether every replica of the newest generation is ready and no other is placed. Asked after every change of what
+/// somebody waits for, so it looks no further than the first host that says no.
 pub(crate) fn is_settled(world: &World, id: &WorkloadId, record: &WorkloadRecord, now: Mono) -> bool {
     match record.intent.replicas {
         Replicas::Count(_) => {
-            let wanted = wanted_of(world, id, record);
-            tally(world, id, Some(record), now, |_| true).is_settled(wanted)
+            let newest = record.intent.unit_generation;
+            let place = world.places.get(id).map(Arc::as_ref);
+            let sets = || place.into_iter().flat_map(|place| &place.sets);
+            let placed = place.map_or(0, |place| place.count_of(newest));
+            let is_ready = |host: &HostId, count: u32| {
+                let observed = world.observed.get(host).filter(|_| is_heard(world, host, now));
+                observed.is_some_and(|o| o.ready(id, newest, count) == count)
+            };
+            placed == wanted_of(world, id, record)
+                && sets().all(|set| set.generation == newest || set.hosts.values().all(|count| *count == 0))
+                && sets()
+                    .flat_map(|set| &set.hosts)
+                    .all(|(host, count)| is_ready(host, *count))
         }
         Replicas::Daemon => {
             let fleet = Fleet::new(world, now);
@@ -119,10 +133,12 @@ pub(crate) fn units_of<'a>(world: &'a World, id: &WorkloadId) -> impl Iterator<I
         generation: Generation(n),
     };
     let range = unit(0)..=unit(u64::MAX);
+    // Whom nobody reports is looked for nowhere: there are ten thousand hosts, and this is asked at each apply.
+    let hosts = world.is_reported(id).then_some(&world.observed);
     let of_host = move |(host, observed): (&'a HostId, &'a Arc<ObservedHost>)| {
         observed.units.range(range.clone()).map(move |(unit, _)| (host, unit))
     };
-    world.observed.iter().flat_map(of_host)
+    hosts.into_iter().flat_map(|observed| observed.iter()).flat_map(of_host)
 }
 
 fn daemons_wanted(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet: &Fleet<'_>) -> u32 {
@@ -140,7 +156,9 @@ fn daemons_wanted(world: &World, id: &WorkloadId, record: &WorkloadRecord, fleet
 /// The world at a time, looked at for any number of workloads.
 pub(crate) struct StatusView<'a> {
     world: &'a World,
-    fleet: Fleet<'a>,
+    verdicts: Cow<'a, Verdicts>,
+    /// All hosts, once somebody needs them.
+    fleet: OnceCell<Fleet<'a>>,
     now: Mono,
 }
 
@@ -148,13 +166,18 @@ impl<'a> StatusView<'a> {
     pub(crate) fn new(world: &'a World, now: Mono) -> Self {
         Self {
             world,
-            fleet: Fleet::new(world, now),
+            verdicts: verdicts_at(world, now),
+            fleet: OnceCell::new(),
             now,
         }
     }
 
     pub(crate) fn fleet(&self) -> &Fleet<'a> {
-        &self.fleet
+        self.fleet.get_or_init(|| Fleet::new(self.world, self.now))
+    }
+
+    fn is_alive(&self, host: &HostId) -> bool {
+        self.world.hosts.contains_key(host) && self.verdicts.of(host) == HostLiveness::Alive
     }
 
     pub(crate) fn workload(&self, id: &WorkloadId) -> Option<WorkloadStatus> {
@@ -171,7 +194,7 @@ impl<'a> StatusView<'a> {
                 let wanted = wanted_of(self.world, id, record);
                 (tally(self.world, id, Some(record), self.now, |_| true), wanted)
             }
-            Replicas::Daemon => daemon_tally(self.world, id, record, &self.fleet, self.now),
+            Replicas::Daemon => daemon_tally(self.world, id, record, self.fleet(), self.now),
         };
         let settled = tally.is_settled(desired);
 
@@ -269,15 +292,16 @@ impl<'a> StatusView<'a> {
     }
 
     fn unit(&self, id: &WorkloadId, host: &HostId, generation: Generation, count: u32) -> PlacedUnit {
-        let view = self.fleet.get(host);
-        let status = view.and_then(|v| v.observed).and_then(|o| o.unit(id, generation));
+        let admitted = self.world.hosts.contains_key(host);
+        let observed = self.world.observed.get(host).filter(|_| admitted);
+        let status = observed.and_then(|o| o.unit(id, generation));
         PlacedUnit {
             host: host.clone(),
             generation,
             count,
             phase: status.map(|s| s.phase),
             reason: status.and_then(|s| s.reason.clone()),
-            host_lost: view.is_none_or(|v| v.liveness != HostLiveness::Alive),
+            host_lost: !self.is_alive(host),
         }
     }
 
@@ -286,8 +310,7 @@ impl<'a> StatusView<'a> {
         let mut endpoints = BTreeSet::new();
         for set in self.world.places.get(id).iter().flat_map(|p| &p.sets) {
             for (host, count) in &set.hosts {
-                let heard = self.fleet.get(host).filter(|v| v.liveness == HostLiveness::Alive);
-                let Some(observed) = heard.and_then(|v| v.observed) else {
+                let Some(observed) = self.world.observed.get(host).filter(|_| self.is_alive(host)) else {
                     continue;
                 };
                 if observed.ready(id, set.generation, *count) == 0 {

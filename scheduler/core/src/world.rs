@@ -27,13 +27,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The committed records, by key family.
+/// The committed records, by key family. The long lists are shared by copies until one of them changes: a change is tried
+/// out on a copy, and most change one record.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Records {
     /// The newest commit that is taken in.
     pub head: Version,
     /// What is meant.
-    pub workloads: BTreeMap<WorkloadId, Arc<WorkloadRecord>>,
+    pub workloads: Arc<BTreeMap<WorkloadId, Arc<WorkloadRecord>>>,
     /// What hosts are lent.
     pub platforms: BTreeMap<PlatformName, Arc<PlatformRecord>>,
     /// Named values.
@@ -45,11 +46,11 @@ pub struct Records {
     /// How much namespaces may have.
     pub quotas: BTreeMap<ObjectId, Arc<QuotaRecord>>,
     /// Where replicas are.
-    pub places: BTreeMap<WorkloadId, Arc<PlaceRecord>>,
+    pub places: Arc<BTreeMap<WorkloadId, Arc<PlaceRecord>>>,
     /// What replicas run.
-    pub templates: BTreeMap<Digest, Arc<Template>>,
+    pub templates: Arc<BTreeMap<Digest, Arc<Template>>>,
     /// Which hosts were admitted.
-    pub hosts: BTreeMap<HostId, Arc<HostRecord>>,
+    pub hosts: Arc<BTreeMap<HostId, Arc<HostRecord>>>,
     /// Join tokens and the like, by name.
     pub policies: BTreeMap<String, Arc<serde_json::Value>>,
 }
@@ -60,7 +61,7 @@ pub struct Seen {
     /// The committed records.
     pub records: Records,
     /// What each host said since this scheduler started; in memory only.
-    pub observed: BTreeMap<HostId, Arc<ObservedHost>>,
+    pub observed: Arc<BTreeMap<HostId, Arc<ObservedHost>>>,
     /// Since when this scheduler may judge hosts by their silence.
     pub watch: Watch,
 }
@@ -172,7 +173,7 @@ struct Index {
     /// How many workloads there are of each priority.
     priorities: BTreeMap<u32, usize>,
     /// Hosts that say that they hold units of a workload.
-    reporting: BTreeMap<WorkloadId, u32>,
+    reporting: Arc<BTreeMap<WorkloadId, u32>>,
     /// Workloads that have fewer replicas placed than are wanted.
     short: BTreeSet<WorkloadId>,
     /// All daemons: a change of the fleet may concern each of them.
@@ -181,6 +182,10 @@ struct Index {
     planned: u64,
     /// Workloads for which the last plan found no place.
     waiting: BTreeSet<WorkloadId>,
+    /// Workloads whose plan may depend on how their units fare.
+    restless: BTreeSet<WorkloadId>,
+    /// Workloads that embed or call others.
+    linked: BTreeSet<WorkloadId>,
 }
 
 impl World {
@@ -195,10 +200,10 @@ impl World {
     /// Only hosts of which `same` says so are still those that spoke.
     pub fn take_over(&mut self, before: &World, same: impl Fn(&HostId) -> bool) {
         let observed = before.observed.iter().filter(|(host, _)| same(host));
-        self.seen.observed = observed.map(|(host, said)| (host.clone(), said.clone())).collect();
+        self.seen.observed = Arc::new(observed.map(|(host, said)| (host.clone(), said.clone())).collect());
         self.seen.watch = before.watch.clone();
         self.seen.watch.announced.doubt();
-        self.index.reporting.clear();
+        self.index.reporting = Arc::default();
         let observed: Vec<(HostId, Arc<ObservedHost>)> = self
             .observed
             .iter()
@@ -278,14 +283,18 @@ impl World {
                         found,
                     });
                 }
-                put(&mut self.seen.records.templates, digest, read(key, value)?);
+                put(
+                    Arc::make_mut(&mut self.seen.records.templates),
+                    digest,
+                    read(key, value)?,
+                );
                 Ok(Dirty::none())
             }
             Key::Host(host) => {
                 let record = read(key, value)?;
                 if record.is_none() {
                     // It must join again: what it said before counts no longer.
-                    let said = self.seen.observed.remove(host);
+                    let said = Arc::make_mut(&mut self.seen.observed).remove(host);
                     for unit in said.iter().flat_map(|said| said.units.keys()) {
                         self.count_unit(unit, false);
                     }
@@ -293,7 +302,7 @@ impl World {
                 } else if !self.hosts.contains_key(host) {
                     self.seen.watch.announced.doubt();
                 }
-                put(&mut self.seen.records.hosts, host, record);
+                put(Arc::make_mut(&mut self.seen.records.hosts), host, record);
                 self.refresh_host(host);
                 Ok(Dirty::Only(self.workloads_on(host)))
             }
@@ -327,11 +336,17 @@ impl World {
         let callees = self.callees(id);
         self.count_priority(id, false);
         self.refresh_names(id, record.as_deref());
-        match record.as_ref().is_some_and(|r| r.intent.replicas == Replicas::Daemon) {
-            true => self.index.daemons.insert(id.clone()),
-            false => self.index.daemons.remove(id),
-        };
-        put(&mut self.seen.records.workloads, id, record);
+        let daemon = record.as_ref().is_some_and(|r| r.intent.replicas == Replicas::Daemon);
+        let linked = record
+            .as_ref()
+            .is_some_and(|r| !r.embeds.is_empty() || !r.intent.calls.is_empty());
+        for (set, is_in) in [(&mut self.index.daemons, daemon), (&mut self.index.linked, linked)] {
+            match is_in {
+                true => set.insert(id.clone()),
+                false => set.remove(id),
+            };
+        }
+        put(Arc::make_mut(&mut self.seen.records.workloads), id, record);
         self.count_priority(id, true);
         self.refresh_callers(id, callees);
         self.refresh_short(id);
@@ -359,7 +374,7 @@ impl World {
             residents.forget(id);
         }
         let callees = self.callees(id);
-        put(&mut self.seen.records.places, id, record);
+        put(Arc::make_mut(&mut self.seen.records.places), id, record);
         self.refresh_callers(id, callees);
         self.refresh_short(id);
         self.remember_shape(id);
@@ -470,12 +485,12 @@ impl World {
 
     /// What a host said, to be changed; [`World::refresh_host`] follows.
     pub(crate) fn observed_mut(&mut self, host: &HostId) -> Option<&mut ObservedHost> {
-        self.seen.observed.get_mut(host).map(Arc::make_mut)
+        Arc::make_mut(&mut self.seen.observed).get_mut(host).map(Arc::make_mut)
     }
 
     /// The same, for a host that may speak for the first time.
     pub(crate) fn observed_entry(&mut self, host: &HostId) -> &mut ObservedHost {
-        Arc::make_mut(self.seen.observed.entry(host.clone()).or_default())
+        Arc::make_mut(Arc::make_mut(&mut self.seen.observed).entry(host.clone()).or_default())
     }
 
     /// Takes what is known of a host now into the index.
@@ -500,7 +515,7 @@ impl World {
 
     /// Counts a unit that a host says it holds now, or holds no more.
     pub(crate) fn count_unit(&mut self, unit: &UnitId, holds: bool) {
-        let reporting = &mut self.index.reporting;
+        let reporting = Arc::make_mut(&mut self.index.reporting);
         if holds {
             *reporting.entry(unit.workload.clone()).or_default() += 1;
         } else if let Some(count) = reporting.get_mut(&unit.workload) {
@@ -512,7 +527,7 @@ impl World {
     }
 
     /// The workloads that one calls over the network.
-    fn callees(&self, id: &WorkloadId) -> BTreeSet<WorkloadId> {
+    pub(crate) fn callees(&self, id: &WorkloadId) -> BTreeSet<WorkloadId> {
         let meant = self
             .seen
             .records
@@ -540,42 +555,20 @@ impl World {
         }
     }
 
+    /// Whether a workload embeds or calls others.
+    pub(crate) fn is_linked(&self, id: &WorkloadId) -> bool {
+        self.index.linked.contains(id)
+    }
+
+    /// The workloads that embed or call others, with their records.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = (&WorkloadId, &WorkloadRecord)> {
+        let linked = self.index.linked.iter();
+        linked.filter_map(|id| Some((id, self.workloads.get(id)?.as_ref())))
+    }
+
     /// The workloads that call one over the network.
     pub fn callers(&self, id: &WorkloadId) -> impl Iterator<Item = &WorkloadId> {
         self.index.callers.get(id).into_iter().flatten()
-    }
-
-    /// The hosts whose specs may be others because of a record's change. Asked before the change and after it.
-    pub fn hosts_touched(&self, key: &Key) -> BTreeSet<HostId> {
-        match key {
-            Key::Host(host) => BTreeSet::from([host.clone()]),
-            Key::Platform(_) => self.seen.records.hosts.keys().cloned().collect(),
-            // Its own, of which routes, subjects and versions of secrets are part; its callers', who are told where it
-            // is; and its callees', who are told what to serve.
-            Key::Workload(id) | Key::Place(id) => {
-                let callees = self.callees(id);
-                let all = self.callers(id).chain(&callees).chain([id]);
-                all.flat_map(|id| self.hosts_of(id)).collect()
-            }
-            Key::Config(_)
-            | Key::SecretRef(_)
-            | Key::NamespacePolicy(_)
-            | Key::Quota(_)
-            | Key::Template(_)
-            | Key::Policy(_) => BTreeSet::new(),
-        }
-    }
-
-    /// The hosts that a workload is placed on.
-    pub fn hosts_of(&self, id: &WorkloadId) -> impl Iterator<Item = HostId> {
-        let sets = self
-            .seen
-            .records
-            .places
-            .get(id)
-            .into_iter()
-            .flat_map(|place| &place.sets);
-        sets.flat_map(|set| set.hosts.keys().cloned())
     }
 
     fn refresh_short(&mut self, id: &WorkloadId) {
@@ -590,11 +583,33 @@ impl World {
                 }
             },
         };
-        if short {
-            self.index.short.insert(id.clone());
-        } else {
-            self.index.short.remove(id);
+        let restless = short || self.goes_by_units(id);
+        for (set, is_in) in [(&mut self.index.short, short), (&mut self.index.restless, restless)] {
+            match is_in {
+                true => set.insert(id.clone()),
+                false => set.remove(id),
+            };
         }
+    }
+
+    /// Whether the next plan of a workload that lacks no place may look at how its units fare: it is a job, or there are
+    /// replicas that go once others are ready.
+    fn goes_by_units(&self, id: &WorkloadId) -> bool {
+        let (Some(record), Some(place)) = (self.workloads.get(id), self.places.get(id)) else {
+            return false;
+        };
+        let newest = record.intent.unit_generation;
+        let surplus = match record.intent.replicas {
+            Replicas::Count(wanted) => place.count_of(newest) > wanted,
+            Replicas::Daemon => false,
+        };
+        record.intent.job.is_some() || surplus || place.sets.iter().any(|set| set.generation != newest)
+    }
+
+    /// Whether a plan may depend on how a workload's units fare. Most of the time none does: all is placed, nothing is to
+    /// go, and a fleet that starts a million replicas says so a million times.
+    pub(crate) fn is_restless(&self, id: &WorkloadId) -> bool {
+        self.index.restless.contains(id)
     }
 
     /// Memory (in bytes) and replicas that the placements on a host take.
@@ -610,6 +625,16 @@ impl World {
         number
             .map(|number| self.residents_of(number).cloned().collect())
             .unwrap_or_default()
+    }
+
+    /// Those of them whose plan may depend on how their units fare.
+    pub(crate) fn restless_on(&self, host: &HostId) -> BTreeSet<WorkloadId> {
+        if self.index.restless.is_empty() {
+            return BTreeSet::new();
+        }
+        let number = self.index.fleet.number(host);
+        let residents = number.into_iter().flat_map(|number| self.residents_of(number));
+        residents.filter(|id| self.is_restless(id)).cloned().collect()
     }
 
     /// The workloads that have replicas on a host by number, in no useful order, those with two generations twice.
@@ -635,6 +660,12 @@ impl World {
         let waiting = report.workloads.iter().filter(|(_, w)| w.waiting.iter().any(lacks));
         self.index.waiting = waiting.map(|(id, _)| id.clone()).collect();
         self.index.planned = report.fleet_version;
+    }
+
+    /// Notes that the fleet is not surely the one that the last plan saw: that plan was made on a copy, in which a host that was
+    /// forgotten and joined in one commit had said nothing yet.
+    pub fn doubt_plan(&mut self) {
+        self.index.planned = u64::MAX;
     }
 
     /// The workloads that have a trigger of this listener, host and path.

@@ -67,6 +67,8 @@ pub(crate) struct Scheduler {
     options: SchedulerOptions,
     outside: Around,
     link_state: watch::Receiver<LinkState>,
+    /// The link as it was taken in last.
+    link_known: LinkState,
     store: Store,
     pool: ArtifactPool,
     compile: CompilePool,
@@ -102,12 +104,17 @@ pub(crate) struct Scheduler {
     under_way: BTreeMap<RequestId, commit::UnderWay>,
     /// Hosts that may hold something else than they should.
     behind: Agenda,
+    /// Hosts that are asked just now for all that they run.
+    asking: usize,
     /// Whether hosts are left that wait for nothing but their turn.
     more_pushes: bool,
     /// When planning because of facts alone is due again at the earliest: it takes a share of the time, not all of it.
     plan_after: Mono,
     /// When the hosts that live are counted again.
     count_at: Mono,
+    /// When everything that had been said was heard: whoever is silent is silent up to then. A loop that is behind would
+    /// take its own slowness for the silence of others.
+    heard_at: Mono,
     /// Whether a waiting client may have what it waits for.
     changed: bool,
     /// What was learned since the last commit, for its audit record.
@@ -145,8 +152,8 @@ pub(crate) enum Done {
         ask: Box<Ask>,
         answer: Result<(serde_json::Value, bytes::Bytes), ApiError>,
     },
-    /// A host said all that it runs.
-    Reported { host: HostId, report: HostReport },
+    /// A host said all that it runs, or did not.
+    Reported { host: HostId, report: Option<HostReport> },
     /// An image of the state was made for a client.
     BackedUp {
         ask: Box<Ask>,
@@ -224,6 +231,11 @@ impl Scheduler {
             key,
             preflight,
         } = ground;
+        // A scheduler begins as if its link were up; what differs is told as soon as the loop runs.
+        let link_known = LinkState {
+            up: true,
+            ..*link_state.borrow()
+        };
         Self {
             outbox: Outbox::start(Arc::clone(&outside)),
             receiver: Receiver::new(
@@ -233,6 +245,7 @@ impl Scheduler {
             options,
             outside,
             link_state,
+            link_known,
             store,
             compile: compile.clone(),
             finder: Finder::new(pool.clone(), compile.clone(), Arc::new(secrets.clone())),
@@ -258,9 +271,11 @@ impl Scheduler {
             commit_after: Mono::default(),
             under_way: BTreeMap::new(),
             behind: Agenda::default(),
+            asking: 0,
             more_pushes: false,
             plan_after: Mono::default(),
             count_at: Mono::default(),
+            heard_at: Mono::default(),
             changed: false,
             facts: Vec::new(),
             keep: keep::Keep::new(),
@@ -286,18 +301,19 @@ impl Scheduler {
                 // What comes seldom is looked at first, so that nothing keeps it waiting; all else is taken in below.
                 biased;
                 () = &mut shutdown => return self.end().await,
+                _ = tick.tick() => tick_due = true,
                 Ok(()) = link_state.changed() => {
                     let state = *link_state.borrow_and_update();
                     self.take_link_state(state);
                 }
-                _ = tick.tick() => tick_due = true,
                 Some(done) = results.recv() => self.take_done(done)?,
                 Some((source, message)) = inputs.next() => self.take_message(source, message),
                 () = std::future::ready(()), if self.more_pushes => {}
             }
             let mut heard_all = false;
             for _ in 0..TURN_MESSAGES_MAX {
-                match inputs.next().now_or_never() {
+                // Out of turn: a task that takes much is told by tokio that nothing is there, and this loop would believe it.
+                match tokio::task::unconstrained(inputs.next()).now_or_never() {
                     Some(Some((source, message))) => self.take_message(source, message),
                     _ => {
                         heard_all = true;
@@ -308,8 +324,10 @@ impl Scheduler {
             while let Ok(done) = results.try_recv() {
                 self.take_done(done)?;
             }
-            // Who is silent is judged only once everything that was said is heard: a loop that is behind, or a process that
-            // stood still, would take its own slowness for the silence of others.
+            if heard_all {
+                self.heard_at = self.now();
+            }
+            // A process that stood still has a tick that is due, too: first what was said meanwhile is heard.
             if tick_due && heard_all {
                 tick_due = false;
                 self.take_tick();
@@ -320,6 +338,7 @@ impl Scheduler {
 
     fn begin(&mut self) {
         let now = self.now();
+        self.heard_at = now;
         let noted = self.world.apply(Fact::SchedulerStarted { now });
         self.follow(noted);
         self.refresh_specs(None);
@@ -354,7 +373,12 @@ impl Scheduler {
             Done::Pushed(pushed) => self.take_pushed(&pushed),
             Done::Fired(fired) => self.take_fired(fired),
             Done::Answered { ask, answer } => self.answer(&ask, answer),
-            Done::Reported { host, report } => self.take_report(host, report),
+            Done::Reported { host, report } => {
+                self.asking = self.asking.saturating_sub(1);
+                if let Some(report) = report {
+                    self.take_report(host, report);
+                }
+            }
             Done::BackedUp { ask, image } => self.take_backup(&ask, image),
             Done::RestoreRead { ask, image } => self.take_restore(ask, image),
         }
@@ -363,6 +387,14 @@ impl Scheduler {
 
     fn take_link_state(&mut self, state: LinkState) {
         let now = self.now();
+        let known = std::mem::replace(&mut self.link_known, state);
+        if state.dropped != known.dropped {
+            let noted = self.world.apply(Fact::MessagesMissed { now });
+            self.follow(noted);
+        }
+        if (state.up, state.connects) == (known.up, known.connects) {
+            return;
+        }
         let fact = if state.up {
             Fact::LinkUp { now }
         } else {
@@ -373,7 +405,7 @@ impl Scheduler {
     }
 
     fn take_tick(&mut self) {
-        let now = self.now();
+        let now = self.heard_at;
         let noted = self.world.apply(Fact::TimePassed { now });
         self.follow(noted);
         for host in self.pusher.retries(now) {
@@ -445,12 +477,14 @@ impl Scheduler {
 
     /// Carries out what is due after a turn.
     fn act(&mut self) {
+        // Before anybody is answered: who was told that something runs may look how it came to be.
+        Metrics::set(&self.metrics.compiles_total, self.compile.workers_started());
         self.start_commit();
         self.push_due();
         let now = self.now();
         let changed = std::mem::take(&mut self.changed);
         if !self.waiters.is_empty() {
-            for (reply, answer) in self.waiters.due(&self.world, changed, now) {
+            for (reply, answer) in self.waiters.due(&self.world, changed, now, self.heard_at) {
                 self.outbox.answer(reply, answer);
             }
         }
@@ -474,7 +508,7 @@ impl Scheduler {
                 continue;
             };
             // One that is silent is looked at again when it is heard.
-            let silent = now.since(observed.last_heard) > self.options.host_lost_after_ms;
+            let silent = self.heard_at.since(observed.last_heard) > self.options.host_lost_after_ms;
             if silent || !self.pusher.may_be_due(&host, boot_id, accepted, now) {
                 continue;
             }
@@ -609,7 +643,6 @@ impl Scheduler {
         if count {
             Metrics::set(&metrics.hosts_ready, self.hosts_ready());
         }
-        Metrics::set(&metrics.compiles_total, self.compile.workers_started());
         Metrics::set(&metrics.waiters, self.waiters.len() as u64);
         if count {
             self.count_at = now.plus(COUNT_EVERY_MS);
@@ -617,7 +650,7 @@ impl Scheduler {
     }
 
     fn hosts_ready(&self) -> u64 {
-        let now = self.now();
+        let now = self.heard_at;
         let live = self.world.observed.iter().filter(|(host, observed)| {
             self.world.hosts.contains_key(*host)
                 && observed.hello.is_some()

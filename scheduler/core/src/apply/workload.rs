@@ -95,7 +95,12 @@ pub(super) fn renew_users(changes: &mut Changes<'_>, order: usize) -> Result<(),
                 .keys()
                 .any(|id| changes.secrets_renewed.contains(id))
     };
-    let workloads = changes.next.workloads.iter();
+    // Most changes concern a workload alone, and there may be a hundred thousand others.
+    let nothing = changes.configs_changed.is_empty()
+        && changes.secret_refs_changed.is_empty()
+        && changes.offers_changed.is_empty()
+        && changes.secrets_renewed.is_empty();
+    let workloads = changes.next.workloads.iter().filter(|_| !nothing);
     let users = workloads.filter(|(id, record)| !changes.workloads_taken.contains(*id) && uses(record));
     let users: BTreeSet<WorkloadId> = users.map(|(id, _)| id.clone()).collect();
     renew(changes, order, users)?;
@@ -133,7 +138,7 @@ fn users_of_changed(changes: &Changes<'_>, looked_at: &BTreeSet<WorkloadId>) -> 
     if changes.workloads_put.is_empty() {
         return BTreeSet::new();
     }
-    let workloads = changes.next.workloads.iter().filter(|(id, _)| !looked_at.contains(*id));
+    let workloads = changes.next.linked().filter(|(id, _)| !looked_at.contains(*id));
     let users =
         workloads.filter(|(id, record)| behind(record) || (calls(record) && !changes.workloads_taken.contains(*id)));
     users.map(|(id, _)| id.clone()).collect()

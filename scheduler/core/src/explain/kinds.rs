@@ -2,7 +2,6 @@
 
 use super::Refusing;
 use heddle_protocol::api::explain::HostKind;
-use heddle_protocol::id::HostId;
 use heddle_protocol::report::Rejection;
 use std::collections::BTreeMap;
 
@@ -39,34 +38,88 @@ fn lacking_ppm(rejection: &Rejection) -> u64 {
     }
 }
 
-/// The kinds of hosts, the nearest to taking a replica first.
-pub(super) fn kinds(refusing: &[Refusing<'_, '_>]) -> Vec<HostKind> {
-    let mut kinds: BTreeMap<Vec<Rejection>, (u32, &HostId, &[Rejection])> = BTreeMap::new();
-    for (host, rejections) in refusing {
-        let shape: Vec<Rejection> = rejections.iter().map(without_numbers).collect();
-        let kind = kinds.entry(shape).or_insert((0, host.id, rejections));
-        kind.0 += 1;
-        if distance(rejections) < distance(kind.2) {
-            (kind.1, kind.2) = (host.id, rejections);
+/// Refusing hosts, those together that share one list of checks.
+pub(super) struct Groups {
+    /// By host, in the order of the hosts: which group it is of.
+    of_host: Vec<usize>,
+    /// By group, in the order of their first hosts: that host's place, how many there are, and how far they are.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    first: usize,
+    hosts: u32,
+    distance: (usize, u64),
+}
+
+impl Groups {
+    /// Sorts hosts out.
+    pub(super) fn new(refusing: &[Refusing<'_, '_>]) -> Self {
+        let mut by_list: BTreeMap<*const Rejection, usize> = BTreeMap::new();
+        let (mut of_host, mut groups) = (Vec::with_capacity(refusing.len()), Vec::new());
+        for (first, (_, rejections)) in refusing.iter().enumerate() {
+            let group = *by_list.entry(rejections.as_ptr()).or_insert_with(|| {
+                groups.push(Group {
+                    first,
+                    hosts: 0,
+                    distance: distance(rejections),
+                });
+                groups.len() - 1
+            });
+            if let Some(group) = groups.get_mut(group) {
+                group.hosts += 1;
+            }
+            of_host.push(group);
         }
+        Self { of_host, groups }
     }
-    let mut kinds: Vec<HostKind> = kinds
-        .into_values()
-        .map(|(hosts, nearest, rejections)| HostKind {
-            hosts,
-            nearest: nearest.clone(),
-            rejections: rejections.to_vec(),
-        })
-        .collect();
-    kinds.sort_by(|a, b| {
-        let far = |kind: &HostKind| distance(&kind.rejections);
-        let commonest = b.hosts.cmp(&a.hosts);
-        far(a)
-            .cmp(&far(b))
-            .then(commonest)
-            .then_with(|| a.nearest.cmp(&b.nearest))
-    });
-    kinds
+
+    /// The hosts that are nearest to taking a replica, by id among equals.
+    pub(super) fn nearest<'r, 'f, 'a>(
+        &self,
+        refusing: &'r [Refusing<'f, 'a>],
+        most: usize,
+    ) -> impl Iterator<Item = &'r Refusing<'f, 'a>> {
+        let distance = |group: &usize| self.groups.get(*group).map(|group| group.distance);
+        let mut hosts: Vec<_> = self.of_host.iter().map(distance).zip(0_usize..).collect();
+        if most < hosts.len() {
+            hosts.select_nth_unstable(most);
+            hosts.truncate(most);
+        }
+        hosts.sort_unstable();
+        hosts.into_iter().filter_map(|(_, host)| refusing.get(host))
+    }
+
+    /// The kinds of hosts, the nearest to taking a replica first.
+    pub(super) fn kinds(&self, refusing: &[Refusing<'_, '_>]) -> Vec<HostKind> {
+        let mut kinds: BTreeMap<Vec<Rejection>, (u32, (usize, u64), usize)> = BTreeMap::new();
+        for group in &self.groups {
+            let Some((_, rejections)) = refusing.get(group.first) else {
+                continue;
+            };
+            let shape: Vec<Rejection> = rejections.iter().map(without_numbers).collect();
+            let kind = kinds.entry(shape).or_insert((0, group.distance, group.first));
+            kind.0 += group.hosts;
+            if group.distance < kind.1 {
+                (kind.1, kind.2) = (group.distance, group.first);
+            }
+        }
+        let told = |(hosts, distance, nearest): (u32, (usize, u64), usize)| {
+            let (host, rejections) = refusing.get(nearest)?;
+            let kind = HostKind {
+                hosts,
+                nearest: host.id.clone(),
+                rejections: rejections.to_vec(),
+            };
+            Some((distance, kind))
+        };
+        let mut kinds: Vec<_> = kinds.into_values().filter_map(told).collect();
+        kinds.sort_by(|(a_far, a), (b_far, b)| {
+            let commonest = b.hosts.cmp(&a.hosts);
+            a_far.cmp(b_far).then(commonest).then_with(|| a.nearest.cmp(&b.nearest))
+        });
+        kinds.into_iter().map(|(_, kind)| kind).collect()
+    }
 }
 
 /// A check without what differs from host to host.

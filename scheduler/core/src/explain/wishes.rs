@@ -5,6 +5,7 @@
 //! placed is not kept, so they are asked as things are now.
 
 use super::label;
+use crate::place::index::ClassNo;
 use crate::place::{Fleet, HostView};
 use crate::world::World;
 use heddle_protocol::id::{HostId, WorkloadId};
@@ -21,8 +22,8 @@ const PLACES_MAX: usize = 500;
 pub(super) struct Wishes<'a> {
     intent: &'a Intent,
     counts: &'a BTreeMap<HostId, u32>,
-    /// Replicas by label and value, for each spread rule.
-    by_value: BTreeMap<(&'a str, Option<String>), u32>,
+    /// Replicas by label and value, for each spread rule; of hosts without the label under none.
+    by_value: BTreeMap<&'a str, (u32, BTreeMap<String, u32>)>,
     /// Where workloads are that are to be near or away, by label, and how much that matters.
     company: Vec<(&'a str, BTreeSet<String>, i64)>,
 }
@@ -36,13 +37,15 @@ impl<'a> Wishes<'a> {
         counts: &'a BTreeMap<HostId, u32>,
     ) -> Self {
         let intent = &record.intent;
-        let mut by_value = BTreeMap::new();
+        let mut by_value: BTreeMap<&str, (u32, BTreeMap<String, u32>)> = BTreeMap::new();
         for rule in &intent.spread {
             for (host, count) in counts {
                 let value = fleet.get(host).and_then(|view| label(view, &rule.by));
-                *by_value
-                    .entry((rule.by.as_str(), value.map(str::to_owned)))
-                    .or_default() += count;
+                let (without, with) = by_value.entry(rule.by.as_str()).or_default();
+                match value {
+                    Some(value) => *with.entry(value.to_owned()).or_default() += count,
+                    None => *without += count,
+                }
             }
         }
         let near = intent.rules.near.iter().map(|company| (company, 1));
@@ -100,9 +103,13 @@ impl<'a> Wishes<'a> {
 
     /// Replicas on hosts with a value of a label.
     pub(super) fn count_at(&self, by: &str, value: Option<&str>) -> u32 {
-        let counts = self.by_value.iter();
-        let mut same = counts.filter(|((label, at), _)| *label == by && at.as_deref() == value);
-        same.next().map_or(0, |(_, count)| *count)
+        let Some((without, with)) = self.by_value.get(by) else {
+            return 0;
+        };
+        match value {
+            Some(value) => with.get(value).copied().unwrap_or(0),
+            None => *without,
+        }
     }
 
     /// How much a host is preferred.
@@ -121,36 +128,69 @@ impl<'a> Wishes<'a> {
     /// The hosts that could come second to any other: the best of each place in the spread.
     pub(super) fn rivals<'h, 'v>(&self, open: &[&'h HostView<'v>]) -> Vec<&'h HostView<'v>> {
         type Place<'p> = Vec<Option<&'p str>>;
-        let mut best: BTreeMap<Place<'h>, Vec<(Rank, &'h HostView<'v>)>> = BTreeMap::new();
+        let mut places: BTreeMap<Place<'h>, usize> = BTreeMap::new();
+        let mut best: Vec<Vec<(Rank, &'h HostView<'v>)>> = Vec::new();
+        // Hosts of a class are in one place, and preferred alike unless hosts are named.
+        let mut classes: BTreeMap<ClassNo, (Option<usize>, i64)> = BTreeMap::new();
+        let by_class = self.prefers_by_class();
         for host in open {
-            let rules = self
-                .intent
-                .spread
-                .iter()
-                .take_while(|rule| rule.by != super::HOST_LABEL);
-            let place: Place<'h> = rules.map(|rule| label(host, &rule.by)).collect();
-            if best.len() >= PLACES_MAX && !best.contains_key(&place) {
+            let known = host.class.and_then(|class| classes.get(&class).copied());
+            let (place, preference) = known.unwrap_or_else(|| {
+                let rules = self
+                    .intent
+                    .spread
+                    .iter()
+                    .take_while(|rule| rule.by != super::HOST_LABEL);
+                let place: Place<'h> = rules.map(|rule| label(host, &rule.by)).collect();
+                let place = match places.get(&place) {
+                    Some(place) => Some(*place),
+                    None if best.len() >= PLACES_MAX => None,
+                    None => {
+                        best.push(Vec::new());
+                        places.insert(place, best.len() - 1);
+                        Some(best.len() - 1)
+                    }
+                };
+                let found = (place, self.preference(host));
+                if let Some(class) = host.class {
+                    classes.insert(class, found);
+                }
+                found
+            });
+            let Some(ranked) = place.and_then(|place| best.get_mut(place)) else {
                 continue;
-            }
-            let ranked = best.entry(place).or_default();
-            let rank = self.rank(host, 0);
+            };
+            let preference = if by_class { preference } else { self.preference(host) };
+            let rank = self.ranked(host, 0, preference);
             let at = ranked.partition_point(|(other, view)| (other, view.id) < (&rank, host.id));
             if at < RIVALS_PER_PLACE {
                 ranked.insert(at, (rank, host));
                 ranked.truncate(RIVALS_PER_PLACE);
             }
         }
-        best.into_values().flatten().map(|(_, host)| host).collect()
+        let in_order = places.into_values().filter_map(|place| best.get(place));
+        in_order.flatten().map(|(_, host)| *host).collect()
+    }
+
+    /// Whether all hosts of a class are preferred alike.
+    fn prefers_by_class(&self) -> bool {
+        let mut wishes = self.intent.rules.prefer.iter().flat_map(|wish| &wish.labels);
+        let mut company = self.company.iter();
+        wishes.all(|required| required.label != super::HOST_LABEL) && company.all(|(by, ..)| *by != super::HOST_LABEL)
     }
 
     /// What of a host decides, apart from its place in the spread, with so many of its replicas thought away.
     fn rank(&self, host: &HostView<'_>, less: u32) -> Rank {
+        self.ranked(host, less, self.preference(host))
+    }
+
+    fn ranked(&self, host: &HostView<'_>, less: u32, preference: i64) -> Rank {
         let packs = self.intent.rules.strategy == Strategy::Pack;
         let count = self.counts.get(host.id).copied().unwrap_or(0).saturating_sub(less);
         let fullness = super::fullness_ppm(host, self.intent, less);
         Rank {
             count: if packs { 0 } else { count },
-            disliked: -self.preference(host),
+            disliked: -preference,
             fill: if packs {
                 1_000_000_u32.saturating_sub(fullness)
             } else {

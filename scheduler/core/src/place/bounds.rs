@@ -138,6 +138,15 @@ impl<'a> Bounds<'a> {
         }
     }
 
+    /// Whether these reasons are the same for all hosts of a class.
+    pub(crate) fn is_by_class(&self) -> bool {
+        let mut company = self.apart.iter().chain(&self.near);
+        let mut rules = self.intent.spread.iter();
+        let by_host =
+            company.any(|(_, by, _)| by == HOST_LABEL) || rules.any(|rule| rule.hard && rule.by == HOST_LABEL);
+        !by_host && self.intent.rules.max_per_host.is_none()
+    }
+
     /// Every such reason why a host would not take one more replica.
     pub fn refusals(&self, host: &HostView<'_>) -> Vec<Rejection> {
         self.refusals_of(host.id, host.labels)

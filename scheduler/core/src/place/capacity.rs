@@ -152,7 +152,7 @@ pub fn free_slots(host: &HostView<'_>) -> u32 {
 
 /// Why one more replica has no room.
 pub fn refusals(host: &HostView<'_>, intent: &Intent) -> Vec<Rejection> {
-    refusals_of(&host.used, &host.capacity, Take::from(intent))
+    refusals_of(host.used, host.capacity, Take::from(intent))
 }
 
 /// The same, for a host that nothing else is known of.

@@ -124,6 +124,11 @@ impl<'a> Need<'a> {
         all
     }
 
+    /// Whether the lasting reasons are the same for all hosts of a class.
+    pub(crate) fn is_by_class(&self) -> bool {
+        weighted(self.intent).all(|spread| spread.by != HOST_LABEL)
+    }
+
     /// Every reason but for what is free.
     pub(crate) fn lasting_refusals(&self, traits: &Traits<'_>) -> Vec<Rejection> {
         let mut all = state_refusals(traits);

@@ -1,8 +1,9 @@
 //! The hosts as people see them: verdict, labels, offers, and what is free. Planning itself uses [`super::room`].
 
 use super::capacity::Used;
+use super::index::ClassNo;
 use crate::desired::{HostOffers, Labels};
-use crate::liveness::{HostLiveness, judge, partitions};
+use crate::liveness::{HostLiveness, partitions, verdicts_at};
 use crate::observed::ObservedHost;
 use crate::world::World;
 use heddle_protocol::host_report::Capacity;
@@ -12,6 +13,22 @@ use heddle_protocol::record::{HostAdmin, Taint};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// What a host has to give that has not said it yet.
+static NO_CAPACITY: Capacity = Capacity {
+    memory_bytes: 0,
+    replica_slots: 0,
+    instance_memory_bytes_max: None,
+    cpu_millis: None,
+    resources: BTreeMap::new(),
+};
+/// What is taken of a host on which nothing is.
+static NONE_USED: Used = Used {
+    bytes: 0,
+    replicas: 0,
+    cpu_millis: 0,
+    resources: BTreeMap::new(),
+};
 
 /// One host as a plan sees it.
 #[derive(Debug, Clone)]
@@ -26,18 +43,20 @@ pub struct HostView<'a> {
     pub liveness: HostLiveness,
     /// Whether its agent was told to stop.
     pub leaving: bool,
+    /// Its class: all that decides whether a replica fits, but for what is free.
+    pub(crate) class: Option<ClassNo>,
     /// What it said; none if it said nothing yet.
     pub observed: Option<&'a ObservedHost>,
     /// Its labels; none if it did not say hello yet.
     pub labels: Option<&'a Labels>,
     /// What it has to give.
-    pub capacity: Capacity,
+    pub capacity: &'a Capacity,
     /// What its agent can do.
     pub features: Option<&'a BTreeSet<Feature>>,
     /// What it is lent.
     pub offers: Arc<HostOffers>,
     /// What placements take there.
-    pub used: Used,
+    pub used: &'a Used,
 }
 
 impl HostView<'_> {
@@ -75,28 +94,34 @@ pub struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// The hosts of a world at a time.
     pub fn new(world: &'a World, now: Mono) -> Self {
-        let verdicts = judge(world, now);
+        let verdicts = verdicts_at(world, now);
         let index = world.fleet();
+        // Both are ordered by id, so they are gone through side by side: looking ten thousand names up takes longer than
+        // all else.
+        let mut said = world.observed.iter().peekable();
         let hosts = world.hosts.iter().map(|(id, record)| {
-            let observed = world.observed.get(id).map(Arc::as_ref);
+            while said.next_if(|(other, _)| *other < id).is_some() {}
+            let observed = said.next_if(|(other, _)| *other == id).map(|(_, o)| Arc::as_ref(o));
             let hello = observed.and_then(|o| o.hello.as_deref());
             let number = index.number(id);
-            let class = number.and_then(|number| index.class_of(number));
+            let seat = number.and_then(|number| index.seat(number));
+            let class = seat.and_then(|seat| seat.class);
+            let offers = class
+                .and_then(|class| index.class(class))
+                .map(|class| class.offers.clone());
             HostView {
                 id,
                 admin: record.admin,
                 taints: &record.taints,
                 liveness: verdicts.of(id),
                 leaving: observed.is_some_and(|o| o.leaving),
+                class,
                 observed,
                 labels: hello.map(|h| &h.labels),
-                capacity: hello.map(|h| h.capacity.clone()).unwrap_or_default(),
+                capacity: hello.map_or(&NO_CAPACITY, |h| &h.capacity),
                 features: hello.map(|h| &h.features),
-                offers: class.map(|class| class.offers.clone()).unwrap_or_default(),
-                used: number
-                    .and_then(|number| index.seat(number))
-                    .map(|seat| seat.used.clone())
-                    .unwrap_or_default(),
+                offers: offers.unwrap_or_default(),
+                used: seat.map_or(&NONE_USED, |seat| &seat.used),
             }
         });
         Self {

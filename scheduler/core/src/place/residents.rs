@@ -12,7 +12,7 @@ pub(crate) type WorkloadNo = u32;
 /// Which workloads are on which host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Residents {
-    numbers: BTreeMap<WorkloadId, WorkloadNo>,
+    numbers: Arc<BTreeMap<WorkloadId, WorkloadNo>>,
     names: Shared<Option<WorkloadId>>,
     free: Vec<WorkloadNo>,
     on: Shared<Arc<Vec<WorkloadNo>>>,
@@ -37,13 +37,16 @@ impl Residents {
         if let Some(name) = self.names.get_mut(number) {
             *name = Some(id.clone());
         }
-        self.numbers.insert(id.clone(), number);
+        Arc::make_mut(&mut self.numbers).insert(id.clone(), number);
         Some(number)
     }
 
     /// Gives a workload's number back: it is nowhere any more.
     pub(crate) fn forget(&mut self, id: &WorkloadId) {
-        if let Some(number) = self.numbers.remove(id) {
+        if !self.numbers.contains_key(id) {
+            return;
+        }
+        if let Some(number) = Arc::make_mut(&mut self.numbers).remove(id) {
             if let Some(name) = self.names.get_mut(number) {
                 *name = None;
             }

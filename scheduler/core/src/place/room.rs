@@ -21,6 +21,8 @@ pub(crate) struct Room<'a> {
     pub(crate) world: &'a World,
     index: FleetIndex,
     settling: bool,
+    /// Hosts on which the verdict is not the one that was told last: nobody said yet that their workloads are concerned.
+    judged_anew: Vec<HostNo>,
     /// The zone of each host that counts as cut off.
     cut_off: BTreeMap<HostId, String>,
     layouts: BTreeMap<Arc<Shape>, Arc<Layout>>,
@@ -37,8 +39,10 @@ impl<'a> Room<'a> {
         let known = &world.watch.announced;
         let fresh = (!known.hold_at(now)).then(|| judge(world, now));
         let verdicts = fresh.as_ref().unwrap_or(known);
+        let mut judged_anew = Vec::new();
         for (host, _, after) in fresh.iter().flat_map(|fresh| known.changes(fresh)) {
             index.set_mood(&host, Mood::from(&after), &world.platforms);
+            judged_anew.extend(index.number(&host));
         }
         let zones = match verdicts.is_grave() {
             true => partitions(verdicts),
@@ -54,11 +58,17 @@ impl<'a> Room<'a> {
             world,
             index,
             settling: is_settling(world, now),
+            judged_anew,
             cut_off: zones.into_iter().flat_map(hosts).collect(),
             layouts: BTreeMap::new(),
             whereabouts: BTreeMap::new(),
             came: BTreeMap::new(),
         }
+    }
+
+    /// Hosts on which the verdict is not the one that was told last.
+    pub(crate) fn judged_anew(&self) -> impl Iterator<Item = HostNo> {
+        self.judged_anew.iter().copied()
     }
 
     /// The hosts by number.

@@ -12,7 +12,7 @@ use crate::place::room::{Room, Standing};
 use crate::place::shape::{Tree, levels};
 use crate::place::tally::Tally;
 use crate::place::{Fleet, HostView, Need};
-use heddle_protocol::id::HostId;
+use heddle_protocol::id::{HostId, UnitId};
 use heddle_protocol::record::{HostAdmin, Replicas};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -23,6 +23,10 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) {
     let daemon = intent.replicas == Replicas::Daemon;
     let reported = room.world.is_reported(draft.id);
     for (index, set) in draft.place.iter().flat_map(|p| &p.sets).enumerate() {
+        let unit = UnitId {
+            workload: draft.id.clone(),
+            generation: set.generation,
+        };
         for (host, count) in &set.hosts {
             let Some(number) = room.find(host) else {
                 // Forgotten: an operator said that it does not come back.
@@ -34,7 +38,7 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) {
             let standing = room.standing(number);
             let heard = standing == Standing::Heard;
             let observed = room.observed(number).filter(|_| heard && reported);
-            let ready = observed.map_or(0, |o| o.ready(draft.id, set.generation, *count));
+            let ready = observed.map_or(0, |o| o.ready_of(&unit, *count));
             // A daemon has no replacement elsewhere: it leaves hosts that are emptied or that it no longer fits, and
             // waits on lost ones.
             let stays = match (daemon, is_current) {

@@ -15,6 +15,7 @@
 //! fail web@2 out of luck                     its units fail, with a reason
 //! tick 3500ms                                time passes; hosts beat
 //! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
+//! miss messages                              some to the scheduler were lost, because it was too slow
 //! apply web cpu=250m resource=gpu:1 priority=50 perhost=1 strategy=pack tolerate=spot skew=zone:1
 //! apply web avoid=batch:host near=db:zone:5 prefer=disk:ssd:20      a weight makes a wish of a condition
 //! taint host-2 spot=yes:evict | untaint host-2 spot
@@ -150,6 +151,10 @@ impl Story {
                 } else {
                     Fact::LinkDown { now }
                 });
+            }
+            ["miss", "messages"] => {
+                let now = fleet.now;
+                fleet.tell(Fact::MessagesMissed { now });
             }
             ["cordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Cordoned)?,
             ["uncordon", hosts @ ..] => self.set_hosts(hosts, HostAdmin::Open)?,

@@ -25,7 +25,7 @@ pub(super) const FACTS_MAX: usize = 100;
 /// that tells much leaves most of the time for taking it in.
 const PLAN_REST: u64 = 3;
 /// The longest such rest, in milliseconds.
-const PLAN_REST_MS_MAX: u64 = 500;
+const PLAN_REST_MS_MAX: u64 = 2_000;
 /// Pause after a commit that the store did not take, in milliseconds.
 const RETRY_MS: u64 = 500;
 /// Longest pause between two attempts to learn the outcome of a commit in doubt.
@@ -104,7 +104,7 @@ impl Scheduler {
         self.replan = false;
         let begun = Instant::now();
         let at = self.outside.wall_clock();
-        let batch = change::decide(&self.world, queue, dirty.clone(), now, at);
+        let batch = change::decide(&self.world, queue, dirty.clone(), self.heard_at, at);
         Metrics::add(&self.metrics.plans_total, 1);
         Metrics::add(&self.metrics.plan_us_total, micros(begun.elapsed()));
         let ended = self.now();
@@ -325,7 +325,13 @@ impl Scheduler {
         let mut hosts = BTreeSet::new();
         let mut all_hosts = false;
         for (key, value) in &batch.writes {
-            hosts.extend(self.world.hosts_touched(key));
+            let placed = match key {
+                Key::Place(id) => self.world.places.get(id).cloned(),
+                key => {
+                    hosts.extend(self.world.hosts_touched(key));
+                    None
+                }
+            };
             match key {
                 Key::Host(host) if value.is_none() => self.push_farewell(host, head),
                 Key::Platform(_) => all_hosts = true,
@@ -338,10 +344,21 @@ impl Scheduler {
             if let Err(e) = self.world.apply_record(key, value.as_deref()) {
                 tracing::error!(error = %e, "a record that was just committed cannot be read");
             }
-            hosts.extend(self.world.hosts_touched(key));
+            match key {
+                Key::Place(id) => hosts.extend(self.world.hosts_moved(id, placed.as_deref())),
+                key => hosts.extend(self.world.hosts_touched(key)),
+            }
         }
         self.world.set_head(head);
         self.world.note_plan(&batch.report);
+        if batch
+            .writes
+            .keys()
+            .any(|key| matches!(key, Key::Host(_) | Key::Platform(_)))
+        {
+            self.world.doubt_plan();
+            self.replan = true;
+        }
         self.changed = true;
         self.keep.committed = true;
         if let Some(audit) = audit.filter(|_| !mutant("request-ids-are-forgotten")) {

@@ -65,7 +65,7 @@ impl Scheduler {
         }
         let next = cron::next_due(&self.world, at).unwrap_or(UnixMs(u64::MAX));
         self.firing.look_at = next.min(UnixMs(at.0.saturating_add(LOOK_EVERY_MS)));
-        let now = self.now();
+        let now = self.heard_at;
         let mut points = Vec::new();
         for due in cron::due(&self.world, at) {
             let key = (due.workload.clone(), due.trigger);
@@ -131,7 +131,7 @@ impl Scheduler {
     }
 
     fn tell_host(&mut self, id: &WorkloadId, trigger: u32, due: UnixMs) {
-        let now = self.now();
+        let now = self.heard_at;
         let record = self.world.workloads.get(id);
         let found = record.and_then(|record| record.intent.cron.get(trigger as usize));
         let Some(component) = found.map(|trigger| trigger.component.clone()) else {

@@ -32,6 +32,8 @@ use heddle_wire::chunk::Received;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Hosts that are asked for all that they run at the same time.
+const ASKED_MAX: usize = 500;
 /// How long a host may take to say all that it runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
 /// Longest hello, in bytes. Real ones have one or two thousand; what a host says of itself stands in lists.
@@ -190,10 +192,15 @@ impl Scheduler {
     fn dispatch(&mut self, ask: Ask) {
         let now = self.now();
         let answer: Answer = match ask.verb.as_str() {
-            Status::NAME => read::status(&self.world, &ask, now),
-            Hosts::NAME => read::hosts(&self.world, &ask, &|host| self.pusher.wanted_digest(host), now),
+            Status::NAME => read::status(&self.world, &ask, self.heard_at),
+            Hosts::NAME => read::hosts(
+                &self.world,
+                &ask,
+                &|host| self.pusher.wanted_digest(host),
+                self.heard_at,
+            ),
             Get::NAME => read::get(&self.world, &ask),
-            Explain::NAME => read::explain_workload(&self.world, &ask, now),
+            Explain::NAME => read::explain_workload(&self.world, &ask, self.heard_at),
             Events::NAME => ask.body::<Events>().and_then(|body| plain(&self.events.list(&body))),
             Info::NAME => plain(&self.info()),
             Wait::NAME => match ask.body::<Wait>() {
@@ -418,7 +425,7 @@ impl Scheduler {
 
     /// Answers what an apply would do. It joins no commit, and waits for none.
     fn preview(&mut self, queued: Queued) {
-        let (dirty, now, at) = (self.dirty.clone(), self.now(), self.outside.wall_clock());
+        let (dirty, now, at) = (self.dirty.clone(), self.heard_at, self.outside.wall_clock());
         let Asker::Client(ask) = &queued.asker else { return };
         let (reply, documents) = (ask.reply.clone(), digest_of(&ask.body));
         match change::preview(&self.world, queued, dirty, now, at) {
@@ -485,20 +492,25 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn ask_report(&self, host: HostId) {
+    /// Asks a host for all that it runs. With many others asked already it is left for the host's next heartbeat: a fleet that
+    /// returns at once says everything in a bounded number of messages at a time.
+    pub(super) fn ask_report(&mut self, host: HostId) {
+        if self.asking >= ASKED_MAX {
+            return;
+        }
+        self.asking += 1;
         let subject = Subject::Host(self.options.realm.clone(), host.clone(), HostVerb::Report).to_string();
         let (outside, done) = (Arc::clone(&self.outside), self.done.clone());
         self.beside(async move {
-            let Ok(reply) = outside.request(&subject, Bytes::new(), REPORT_WITHIN).await else {
-                return;
+            let report = match outside.request(&subject, Bytes::new(), REPORT_WITHIN).await {
+                Ok(reply) => envelope::read::<HostReport>("full report", &reply.payload)
+                    .map(cut_reasons)
+                    .inspect_err(|e| tracing::warn!(%host, error = %e, "a full report cannot be read"))
+                    .ok(),
+                Err(_) => None,
             };
-            match envelope::read::<HostReport>("full report", &reply.payload) {
-                Ok(report) => {
-                    let report = cut_reasons(report);
-                    let _ = done.send(Done::Reported { host, report }).await;
-                }
-                Err(e) => tracing::warn!(%host, error = %e, "a full report cannot be read"),
-            }
+            // The loop is gone only when the process ends.
+            let _ = done.send(Done::Reported { host, report }).await;
         });
     }
 

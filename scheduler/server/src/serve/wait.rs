@@ -55,8 +55,9 @@ impl Waiters {
         self.0.is_empty()
     }
 
-    /// Answers all whose time is over, and, if anything changed, all that have what they wait for.
-    pub fn due(&mut self, world: &World, changed: bool, now: Mono) -> Vec<Answer> {
+    /// Answers all whose time is over, and, if anything changed, all that have what they wait for, as things were when
+    /// everything that had been said was heard.
+    pub fn due(&mut self, world: &World, changed: bool, now: Mono, heard_at: Mono) -> Vec<Answer> {
         let mut answers = Vec::new();
         self.0.retain_mut(|waiter| {
             let targets = &waiter.wait.targets;
@@ -65,14 +66,17 @@ impl Waiters {
                 return true;
             }
             // One that was there may be gone again, so the list is gone through once more from its beginning.
-            let missing = first_missing(world, targets, waiter.missing, now);
-            if let Some(missing) = missing.or_else(|| first_missing(world, targets, 0, now)) {
+            let missing = first_missing(world, targets, waiter.missing, heard_at);
+            if let Some(missing) = missing.or_else(|| first_missing(world, targets, 0, heard_at)) {
                 waiter.missing = missing;
                 if !over {
                     return true;
                 }
             }
-            answers.push((waiter.reply.clone(), plain(&fit::waited(waited(world, targets, now)))));
+            answers.push((
+                waiter.reply.clone(),
+                plain(&fit::waited(waited(world, targets, heard_at))),
+            ));
             false
         });
         answers
