@@ -26,6 +26,8 @@ pub struct Truth {
     pub digest: SetDigest,
     /// Workloads.
     pub workloads: BTreeMap<WorkloadId, WorkloadRecord>,
+    /// How often each workload was deleted.
+    pub deletions: BTreeMap<WorkloadId, u32>,
     /// Placements.
     pub places: BTreeMap<WorkloadId, PlaceRecord>,
     /// Hosts.
@@ -153,7 +155,10 @@ impl Truth {
         }
         let changed = Changed { key, before, after };
         match &changed.key {
-            Key::Workload(id) => set(&mut self.workloads, id, changed.is()),
+            Key::Workload(id) => {
+                *self.deletions.entry(id.clone()).or_default() += u32::from(changed.after.is_none());
+                set(&mut self.workloads, id, changed.is());
+            }
             Key::Place(id) => set(&mut self.places, id, changed.is()),
             Key::Host(id) => set(&mut self.hosts, id, changed.is()),
             _ => {}

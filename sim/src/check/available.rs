@@ -8,8 +8,9 @@ use heddle_protocol::record::Replicas;
 use std::collections::BTreeMap;
 
 /// How long replicas must have answered to count as had, in milliseconds: so long a report may be on its way, and one that the
-/// scheduler cannot know of may be taken for one that does not answer.
-const KNOWN_AFTER_MS: u64 = 500;
+/// scheduler cannot know of may be taken for one that does not answer. A report that another one overtakes is asked for
+/// again, which is three ways of up to 200 ms, and then a decision has to be stored and taken in.
+const KNOWN_AFTER_MS: u64 = 1_000;
 
 /// What each workload must not fall below.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Floors(BTreeMap<WorkloadId, Floor>);
 #[derive(Debug, Default)]
 struct Floor {
     at: u32,
+    /// How often the workload had been deleted when this began: what is deleted may go, also if it is applied anew at once.
+    deletions: u32,
     /// Since when more than that answer, and how many did all the while.
     more: Option<(u64, u32)>,
 }
@@ -41,7 +44,9 @@ impl Floor {
 impl Floors {
     /// Looks at a world in which nothing is broken.
     pub fn check(&mut self, truth: &Truth, agents: &[Agent], now: u64) -> Option<String> {
-        self.0.retain(|id, _| truth.workloads.contains_key(id));
+        let deletions = |id: &WorkloadId| truth.deletions.get(id).copied().unwrap_or(0);
+        self.0
+            .retain(|id, floor| truth.workloads.contains_key(id) && floor.deletions == deletions(id));
         let mut reachable: BTreeMap<WorkloadId, u32> = BTreeMap::new();
         for (unit, count) in agents.iter().flat_map(Agent::served) {
             *reachable.entry(unit.workload).or_default() += count;
@@ -52,7 +57,10 @@ impl Floors {
                 continue;
             };
             let has = reachable.get(id).copied().unwrap_or(0);
-            let floor = self.0.entry(id.clone()).or_default();
+            let floor = self.0.entry(id.clone()).or_insert_with(|| Floor {
+                deletions: deletions(id),
+                ..Floor::default()
+            });
             floor.at = floor.at.min(wanted);
             if has < floor.at {
                 return Some(format!(
