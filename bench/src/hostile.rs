@@ -13,7 +13,7 @@ use crate::Figures;
 use crate::stats::{ms, percentiles, round};
 use agent::Agent;
 use anyhow::{Context as _, Result};
-use attack::Attack;
+use attack::{Attack, Attackers};
 use heddle_tests::cluster::turn;
 use neighbour::Neighbour;
 use serde_json::{Map, json};
@@ -57,6 +57,9 @@ impl Plan {
 struct Felt {
     alone: Vec<f64>,
     during: Vec<f64>,
+    /// The p99 under attack by the p99 alone just before it, one for each round. A machine that stalls for once spoils one of
+    /// them, and with it the p99 of all rounds together.
+    ratios: Vec<f64>,
     contained: Duration,
     attempts: u64,
 }
@@ -73,19 +76,24 @@ pub async fn run(quick: bool) -> Result<Figures> {
 
 async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<Figures> {
     let attacks = attack::all(sink);
-    let (mut metrics, mut worst) = (Map::new(), 0_f64);
-    for attack in &attacks {
-        let (attack, plan, name) = (attack.clone(), *plan, attack.name);
-        let felt = tokio::task::spawn_blocking(move || under(&attack, address, plan)).await?;
+    let (mut metrics, mut worst, mut worst_round) = (Map::new(), 0_f64, 0_f64);
+    // Without any attack at all, to tell what a ratio says on this machine.
+    for attack in std::iter::once(None).chain(attacks.iter().map(Some)) {
+        let (attack, plan, name) = (attack.cloned(), *plan, attack.map_or("nothing", |attack| attack.name));
+        let is_attack = attack.is_some();
+        let felt = tokio::task::spawn_blocking(move || under(attack.as_ref(), address, plan)).await?;
         let felt = felt.with_context(|| format!("failed to measure {name}"))?;
         let (alone, during) = (percentiles(&felt.alone), percentiles(&felt.during));
-        let ratio = during.p99 / alone.p99.max(f64::MIN_POSITIVE);
-        worst = worst.max(ratio);
+        let (ratio, rounds) = (ratio(&felt.during, &felt.alone), percentiles(&felt.ratios));
+        if is_attack {
+            worst = worst.max(ratio);
+            worst_round = worst_round.max(rounds.p50);
+        }
         let contained = ms(felt.contained);
         eprintln!(
-            "hostile: {name}: p99 {:.0} µs alone, {:.0} µs during ({ratio:.2}), contained after {contained:.1} ms, {} \
-             attempts",
-            alone.p99, during.p99, felt.attempts
+            "hostile: {name}: p99 {:.0} µs alone, {:.0} µs during ({ratio:.2}; of the rounds {:.2} to {:.2}, half at \
+             most {:.2}), contained after {contained:.1} ms, {} attempts",
+            alone.p99, during.p99, rounds.p10, rounds.p90, rounds.p50, felt.attempts
         );
         for (metric, value) in [
             ("alone_p50_us", alone.p50),
@@ -93,6 +101,9 @@ async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<F
             ("alone_p99_us", alone.p99),
             ("p99_us", during.p99),
             ("p99_ratio", round(ratio)),
+            ("p99_ratio_of_rounds_p10", rounds.p10),
+            ("p99_ratio_of_rounds_p50", rounds.p50),
+            ("p99_ratio_of_rounds_p90", rounds.p90),
             ("contained_ms", round(contained)),
             ("attempts", felt.attempts as f64),
         ] {
@@ -100,6 +111,7 @@ async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<F
         }
     }
     metrics.insert("worst_p99_ratio".to_owned(), json!(round(worst)));
+    metrics.insert("worst_p99_ratio_of_rounds_p50".to_owned(), json!(worst_round));
     Ok(Figures {
         params: json!({
             "attacks": attacks.iter().map(|attack| attack.name).collect::<Vec<_>>(),
@@ -111,18 +123,26 @@ async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<F
 }
 
 /// Asks the neighbour alone and then under attack, in turns.
-fn under(attack: &Attack, address: SocketAddr, plan: Plan) -> Result<Felt> {
+fn under(attack: Option<&Attack>, address: SocketAddr, plan: Plan) -> Result<Felt> {
     let mut felt = Felt::default();
     for _ in 0..plan.rounds {
         std::thread::sleep(plan.calm);
-        felt.alone.extend(Neighbour::start(address, plan.slice).latencies_us()?);
+        let alone = Neighbour::start(address, plan.slice).latencies_us()?;
         let neighbour = Neighbour::start(address, plan.slice);
-        let attackers = attack.start(address);
+        let attackers = attack.map(|attack| attack.start(address));
         let during = neighbour.latencies_us();
-        let (contained, attempts) = attackers.stop()?;
-        felt.during.extend(during?);
+        let (contained, attempts) = attackers.map_or(Ok((Duration::ZERO, 0)), Attackers::stop)?;
+        let during = during?;
+        felt.ratios.push(ratio(&during, &alone));
+        felt.alone.extend(alone);
+        felt.during.extend(during);
         felt.contained = felt.contained.max(contained);
         felt.attempts += attempts;
     }
     Ok(felt)
+}
+
+/// How many times as long the slowest hundredth takes as it does alone.
+fn ratio(during: &[f64], alone: &[f64]) -> f64 {
+    percentiles(during).p99 / percentiles(alone).p99.max(f64::MIN_POSITIVE)
 }

@@ -2,6 +2,7 @@
 //!
 //! In: messages, the ends of what was begun, time. Out: messages, and what really runs, which is what checks look at.
 
+use crate::check::agents::Shown;
 use crate::draw::Draw;
 use crate::net::{End, Event, Net};
 use crate::process::Commons;
@@ -85,6 +86,7 @@ pub struct Life {
     hello_waits: bool,
     hello_pause: u64,
     wake_at: Option<u64>,
+    shown: Shown,
 }
 
 /// What checks learn of one turn of an agent.
@@ -163,6 +165,7 @@ impl Agent {
             hello_waits: false,
             hello_pause: HELLO_PAUSES_MS.0,
             wake_at: None,
+            shown: Shown::default(),
             me,
         };
         let net = &commons.net;
@@ -242,6 +245,7 @@ impl Agent {
             rss_bytes: 0,
             in_flight: 0,
         };
+        life.shown.beats(commons, &self.id, &heartbeat);
         self.post(
             commons,
             &Subject::Heartbeat(commons.name.clone(), self.id.clone()),
@@ -278,7 +282,9 @@ impl Agent {
             }
             Some(Subject::Host(_, _, HostVerb::Hello)) => self.say_hello(commons),
             Some(Subject::Host(_, _, HostVerb::Report)) => {
-                let mut reports = life.reporter.full(&life.running, life.accepted).into_iter();
+                let reports = life.reporter.full(&life.running, life.accepted);
+                life.shown.reports(commons, &self.id, &reports);
+                let mut reports = reports.into_iter();
                 if let (Some(first), Some(reply)) = (reports.next(), reply) {
                     self.answer(commons, &reply, &first);
                 }
@@ -358,6 +364,7 @@ impl Agent {
             for action in actions {
                 if let Some(life) = &mut self.life {
                     life.running.begin(&action);
+                    life.shown.begins(commons, &self.id, &action);
                 }
                 facts.extend(self.begin(commons, action));
             }
@@ -366,6 +373,7 @@ impl Agent {
             return Seen::default();
         };
         let reports = life.reporter.changes(&life.running, life.accepted);
+        life.shown.reports(commons, &self.id, &reports);
         let wake_at = life.running.wake_at().map(|at| at.0.max(now_ms + 1));
         if let Some(at) = wake_at.filter(|at| life.wake_at.is_none_or(|set| *at < set || set <= now_ms)) {
             life.wake_at = Some(at);
@@ -533,6 +541,7 @@ impl Agent {
                 life.hello_waits = false;
                 life.hello_pause = HELLO_PAUSES_MS.0;
                 let reports = life.reporter.full(&life.running, life.accepted);
+                life.shown.reports(commons, &self.id, &reports);
                 self.tell(commons, reports);
             }
             _ => {

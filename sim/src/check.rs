@@ -4,6 +4,7 @@
 //! In: the model of the store, agents as they really are, answers as people heard them. Out: rules that are broken, named.
 
 pub mod acked;
+pub mod agents;
 pub mod audit;
 pub mod available;
 pub mod converged;

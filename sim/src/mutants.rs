@@ -8,7 +8,6 @@ use std::ops::Range;
 /// All of them.
 pub const MUTANTS: &[&str] = &[
     "a-lost-link-stops-everything",
-    "accepts-another-of-one-version",
     "accepts-for-another-start",
     "accepts-older",
     "ack-before-commit",
@@ -25,7 +24,6 @@ pub const MUTANTS: &[&str] = &[
     "landed-hosts-forgotten",
     "idle-leader-never-looks",
     "lost-fence-is-success",
-    "lost-future-is-not-signed-again",
     "news-do-not-replan",
     "no-fence",
     "outgoing-goes-before-ready",
@@ -47,7 +45,6 @@ pub const MUTANTS: &[&str] = &[
     "unknown-is-success",
     "unwanted-units-stay",
     "unwritten-requests-are-forgotten",
-    "waiting-pushes-are-forgotten",
 ];
 
 /// What came of a deliberate bug.

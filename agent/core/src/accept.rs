@@ -81,7 +81,6 @@ pub fn accept(me: &Identity, held: Option<Accepted>, sender: Sender, read: &Read
         // Sent again because our answer was lost: the same answer again.
         Some(held) if held == offered => Ok(offered),
         Some(_) if mutant("accepts-older") => Ok(offered),
-        Some(held) if held.version == offered.version && mutant("accepts-another-of-one-version") => Ok(offered),
         Some(held) if held.version >= offered.version => Err(SpecRefusal::Older(offered.version.to_string())),
         _ => Ok(offered),
     }

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod links;
 pub mod logs;
 mod options;
+pub mod priority;
 mod report;
 mod run;
 pub mod secrets;

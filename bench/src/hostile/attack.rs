@@ -22,8 +22,6 @@ pub(super) use client::{Client, Head};
 const PAUSE: Duration = Duration::from_millis(10);
 /// How often a byte of a slow body comes.
 const DRIP_EVERY: Duration = Duration::from_millis(50);
-/// The lowest priority that Linux knows.
-const NICE: i32 = 19;
 /// Bytes of a request's head that no listener should take.
 const HEAD_BYTES: usize = 1 << 20;
 
@@ -189,7 +187,7 @@ pub(super) fn sink() -> Result<SocketAddr> {
 
 /// What stands for other machines must not take the processors of this one from those that are measured.
 fn elsewhere() {
-    if let Err(error) = rustix::process::nice(NICE) {
+    if let Err(error) = heddle_agent::priority::lower() {
         eprintln!("hostile: a thread keeps its priority: {error}");
     }
 }

@@ -409,9 +409,7 @@ impl Scheduler {
         let noted = self.world.apply(Fact::TimePassed { now });
         self.follow(noted);
         for host in self.pusher.retries(now) {
-            if !mutant("waiting-pushes-are-forgotten") {
-                self.behind.insert(host);
-            }
+            self.behind.insert(host);
         }
         self.keep_house();
         self.look_at_head();

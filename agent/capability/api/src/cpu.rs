@@ -54,6 +54,9 @@ pub struct CpuBudget(Mutex<State>);
 
 /// How often the calls of one component were interrupted because they compute, and when last. A call that traps counts as
 /// well: it may have computed almost a tick, and taking it down costs its thread as much again.
+///
+/// A component that is known to be quick is forgiven one interrupt: the kernel may have counted work of its own, such as
+/// making room in memory, as the guest's. The call that was interrupted is moved all the same.
 #[derive(Debug)]
 pub struct Interrupts {
     start: Instant,
@@ -76,10 +79,22 @@ impl Default for Interrupts {
 }
 
 impl Interrupts {
-    /// A call was interrupted, or trapped.
+    /// A call was interrupted because it computes.
     pub fn note(&self, now: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        if self.answered.swap(0, Ordering::Relaxed) < PROOFS {
+            self.suspect(now);
+        }
+    }
+
+    /// A call trapped.
+    pub fn trapped(&self, now: Instant) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.answered.store(0, Ordering::Relaxed);
+        self.suspect(now);
+    }
+
+    fn suspect(&self, now: Instant) {
         self.until.store(self.since_start(now) + SUSPECT_MS, Ordering::Relaxed);
     }
 
@@ -88,7 +103,7 @@ impl Interrupts {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether a call was interrupted lately.
+    /// Whether its calls count as computing.
     pub fn lately(&self, now: Instant) -> bool {
         self.since_start(now) < self.until.load(Ordering::Relaxed)
     }
@@ -210,6 +225,24 @@ mod tests {
         assert!(!interrupts.is_quick(), "calls that began before it prove nothing");
         answer(PROOFS);
         assert!(interrupts.is_quick());
+    }
+
+    #[test]
+    fn a_quick_component_is_forgiven_one_interrupt_and_no_trap() {
+        let (interrupts, now) = (Interrupts::default(), Instant::now());
+        let answer = || (0..PROOFS).for_each(|_| interrupts.answered(interrupts.count()));
+        answer();
+        interrupts.note(now);
+        assert_eq!(interrupts.count(), 1, "the call itself is moved");
+        assert!(!interrupts.lately(now));
+        interrupts.note(now);
+        assert!(interrupts.lately(now), "a second one is not forgiven");
+        let later = now + Duration::from_millis(SUSPECT_MS * 2);
+        answer();
+        assert!(!interrupts.lately(later));
+        interrupts.trapped(later);
+        assert!(interrupts.lately(later));
+        assert!(!interrupts.is_quick());
     }
 
     #[test]

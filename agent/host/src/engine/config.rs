@@ -91,10 +91,11 @@ const INSTANCE_METADATA_BYTES_MAX: usize = 1 << 20;
 /// Elements of one pooled table: interpreters compiled to WebAssembly have some ten thousand functions.
 const TABLE_ELEMENTS_MAX: usize = 50_000;
 /// Memory of a slot that is cleared by writing zeros instead of being given back. Giving back takes a lock of the whole
-/// address space, so small guests run about twice as fast this way; most touch less than this. Where the kernel tells
-/// which pages were touched (Linux 6.7 and later), only these are written: a fresh instance of a Rust guest then costs
-/// 15 µs instead of 30.
-const MEMORY_KEPT_BYTES: usize = 512 << 10;
+/// address space, and every thread of the process feels it, so small guests run about twice as fast this way; most touch
+/// less than this. Where the kernel tells which pages were touched (Linux 6.7 and later), only these are written: a fresh
+/// instance of a Rust guest then costs 15 µs instead of 30. It is more than the stack that the linker gives a guest
+/// (1 MiB), because one that uses all of it up would be felt by its neighbours.
+const MEMORY_KEPT_BYTES: usize = 1_280 << 10;
 /// The same for tables.
 const TABLE_KEPT_BYTES: usize = 64 << 10;
 /// Free slots that keep their guest's image mapped, so that its next instance finds everything in place.

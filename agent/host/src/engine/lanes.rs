@@ -3,6 +3,7 @@
 //! In: a call that was interrupted because it computes. Out: the same call on threads that get a processor only when nobody
 //! else wants one. A guest that spins so costs its neighbours one tick, and not their processors.
 
+use crate::priority;
 use heddle_capability::{Interrupts, TICK, computed, in_turn};
 use std::future::Future;
 use std::pin::Pin;
@@ -12,8 +13,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 
-/// The lowest priority that Linux knows.
-const NICE: i32 = 19;
 /// Turns of guests between two looks for new calls and for what came in.
 const TURNS_BETWEEN_LOOKS: u32 = 2;
 
@@ -23,7 +22,7 @@ fn slow() -> Option<&'static Runtime> {
     let made = SLOW.get_or_init(|| {
         let lower = || {
             // For the calling thread alone. Without it the lane still keeps computing guests apart.
-            if let Err(error) = rustix::process::nice(NICE) {
+            if let Err(error) = priority::lower() {
                 tracing::debug!(%error, "a thread of the slow lane keeps its priority");
             }
         };
@@ -42,8 +41,8 @@ fn slow() -> Option<&'static Runtime> {
     made.as_ref()
 }
 
-/// Threads of the slow lane: all processors but one. The kernel lets a thread of the lowest priority end its time slice, which
-/// is some milliseconds, before another gets the processor; with one free of them a guest that answers does not wait for that.
+/// Threads of the slow lane: all processors but one. The kernel lets a thread of the lowest priority end its time slice before
+/// another gets the processor ([`priority`]); with one free of them a guest that answers does not wait for that.
 fn threads(processors: usize) -> usize {
     processors.saturating_sub(1).max(1)
 }
@@ -56,14 +55,35 @@ pub(crate) fn spawn_slow<T: Send + 'static>(call: impl Future<Output = T> + Send
     }
 }
 
-/// A call whose turns are kept, so that ticks know how long it computed.
-struct InTurns<T>(Pin<Box<dyn Future<Output = T> + Send>>);
+/// A call on the slow lane. Its turns are kept, so that ticks know how long it computed, and with each tick that they come to
+/// together its component goes on counting as one that computes.
+struct InTurns<T> {
+    call: Pin<Box<dyn Future<Output = T> + Send>>,
+    interrupts: Arc<Interrupts>,
+    spent: Duration,
+}
+
+impl<T> InTurns<T> {
+    fn new(call: Pin<Box<dyn Future<Output = T> + Send>>, interrupts: &Arc<Interrupts>) -> Self {
+        Self {
+            call,
+            interrupts: Arc::clone(interrupts),
+            spent: Duration::ZERO,
+        }
+    }
+}
 
 impl<T> Future for InTurns<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        in_turn(|| self.0.as_mut().poll(cx))
+        let (polled, spent) = in_turn(|| (self.call.as_mut().poll(cx), computed()));
+        self.spent += spent.unwrap_or_default();
+        if self.spent >= TICK {
+            self.spent = Duration::ZERO;
+            self.interrupts.note(Instant::now());
+        }
+        polled
     }
 }
 
@@ -106,7 +126,7 @@ impl<T: Send + 'static> Laned<T> {
     /// A call of a component. One whose calls computed lately begins on the slow lane.
     pub(crate) fn new(call: Pin<Box<dyn Future<Output = T> + Send>>, interrupts: &Arc<Interrupts>) -> Self {
         Self(match interrupts.lately(Instant::now()) {
-            true => State::Slow(Moved(spawn_slow(InTurns(call)))),
+            true => State::Slow(Moved(spawn_slow(InTurns::new(call, interrupts)))),
             false => State::Here(call, Arc::clone(interrupts), Duration::ZERO),
         })
     }
@@ -132,6 +152,7 @@ impl<T: Send + 'static> Future for Laned<T> {
                 polled
             });
             if polled.is_ready() {
+                interrupts.answered(before);
                 return polled.map(Some);
             }
             if interrupts.count() == before {
@@ -140,8 +161,8 @@ impl<T: Send + 'static> Future for Laned<T> {
                 }
                 interrupts.note(Instant::now());
             }
-            if let State::Here(call, ..) = std::mem::replace(&mut self.0, State::Moving) {
-                self.0 = State::Slow(Moved(spawn_slow(InTurns(call))));
+            if let State::Here(call, interrupts, _) = std::mem::replace(&mut self.0, State::Moving) {
+                self.0 = State::Slow(Moved(spawn_slow(InTurns::new(call, &interrupts))));
             }
         }
         match &mut self.0 {
@@ -162,7 +183,7 @@ mod tests {
             .await
             .unwrap();
         assert!(thread != here);
-        assert_eq!(nice, NICE);
+        assert_eq!(nice, priority::NICE);
     }
 
     #[test]
@@ -199,6 +220,18 @@ mod tests {
         let moved = Laned::new(Box::pin(call), &interrupts).await.unwrap();
         assert!(moved >= TICK && moved < Duration::from_secs(30), "{moved:?}");
         assert_eq!(interrupts.count(), 1);
+        // There it goes on counting as one that computes, however short its turns are.
+        let call = async {
+            for _ in 0..200 {
+                let turn = Instant::now();
+                while turn.elapsed() < TICK / 20 {}
+                tokio::task::yield_now().await;
+            }
+        };
+        let slow = Laned::new(Box::pin(call), &interrupts);
+        assert!(slow.is_slow());
+        slow.await.unwrap();
+        assert!(interrupts.count() >= 2, "{}", interrupts.count());
         // One that waits computes nothing, however long it waits.
         let interrupts = Arc::new(Interrupts::default());
         let waits = Box::pin(tokio::time::sleep(TICK * 3));

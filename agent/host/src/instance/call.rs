@@ -59,7 +59,7 @@ impl Callable for PreparedComponent {
             };
             if let Err(failure) = &ended {
                 if matches!(failure, CallFailure::Trapped(_)) {
-                    self.maker.grants.interrupts.note(Instant::now());
+                    self.maker.grants.interrupts.trapped(Instant::now());
                 }
                 self.failed_calls.fetch_add(1, Ordering::Relaxed);
                 self.maker.log.write(Level::Error, &failure.to_string());

@@ -88,7 +88,7 @@ impl PreparedComponent {
             Refusal::HostFull => tracing::debug!(%error, "no room for another instance"),
             // The chain and the guest's backtrace, which are the workload's own business.
             _ => {
-                self.maker.grants.interrupts.note(Instant::now());
+                self.maker.grants.interrupts.trapped(Instant::now());
                 self.maker
                     .log
                     .write(Level::Error, &format!("the call failed: {error:?}"));

@@ -97,7 +97,7 @@ fn refusal(component: &PreparedComponent, error: &wasmtime::Error, deadline: Ins
     }
     if error.is::<TrapOrPanicError>() {
         // The worker has told the log why.
-        component.maker.grants.interrupts.note(Instant::now());
+        component.maker.grants.interrupts.trapped(Instant::now());
         return Refusal::Trapped;
     }
     component.failed(error, false)
