@@ -72,9 +72,22 @@ async fn in_process(size: Size, metrics: &mut Map<String, Value>) -> Result<()> 
             );
         }
     }
-    let of = |name: &str| metrics.get(name).and_then(Value::as_f64).unwrap_or_default();
-    let ratio = round(of("composed_u32_ns") / of("bare_u32_ns"));
-    metrics.insert("composed_to_bare_ratio".to_owned(), ratio.into());
+    let of = |way: &str, kind: Kind| {
+        let name = format!("{way}_{}_ns", kind.name());
+        metrics.get(&name).and_then(Value::as_f64).unwrap_or_default()
+    };
+    let mut ratios = vec![("composed_to_bare_ratio".to_owned(), Kind::ALL[0], "bare")];
+    for (kind, other) in Kind::ALL
+        .into_iter()
+        .flat_map(|kind| [(kind, "bare"), (kind, "stoppable")])
+    {
+        ratios.push((format!("composed_to_{other}_{}_ratio", kind.name()), kind, other));
+    }
+    let ratios: Vec<_> = ratios
+        .into_iter()
+        .map(|(name, kind, other)| (name, round(of("composed", kind) / of(other, kind))))
+        .collect();
+    metrics.extend(ratios.into_iter().map(|(name, ratio)| (name, ratio.into())));
     Ok(())
 }
 

@@ -67,7 +67,10 @@ fn the_hostile_benchmark_prints_its_metrics() {
         let names = ["alone_p99_us", "p99_us", "p99_ratio", "contained_ms"].map(|name| format!("{attack}_{name}"));
         above_zero(&value, &names.each_ref().map(String::as_str));
     }
-    above_zero(&value, &["worst_p99_ratio", "worst_p99_ratio_of_rounds_p50", "nothing_p99_ratio"]);
+    above_zero(
+        &value,
+        &["worst_p99_ratio", "worst_p99_ratio_of_rounds_p50", "nothing_p99_ratio"],
+    );
 }
 
 #[test]
@@ -117,6 +120,9 @@ fn the_links_benchmark_prints_its_metrics() {
     let names = [
         "bare_u32_ns",
         "composed_to_bare_ratio",
+        "composed_to_bare_bytes64k_ratio",
+        "stoppable_bytes64k_ns",
+        "composed_to_stoppable_bytes64k_ratio",
         "wrpc_u32_us",
         "wrpc_bytes64k_us",
         "wrpc_component_u32_us",

@@ -543,7 +543,9 @@ impl World {
         };
         commons.stalled_until.store(0, Ordering::Relaxed);
         commons.realm.set_bytes_max(usize::MAX);
-        self.lost.drain(..).for_each(|record| commons.realm.find_again(record));
+        // What was lost last first: of a key that was lost twice that is what belongs there.
+        let lost = self.lost.drain(..).rev();
+        lost.for_each(|record| commons.realm.find_again(record));
         lock(&self.truth).lost.clear();
         for process in self.processes.values() {
             process.pause(false);

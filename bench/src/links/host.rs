@@ -1,7 +1,8 @@
-//! Calls within one process, in four ways.
+//! Calls within one process, in five ways.
 //!
 //! In: the two components. Out: nanoseconds a call. Composed by us on the agent's engine, put together by hand on an
-//! engine as wasmtime comes, and two instances with a function of the host between them: typed, and with dynamic values.
+//! engine as wasmtime comes and on one that can stop its guests, and two instances with a function of the host between them:
+//! typed, and with dynamic values.
 
 use super::guests::{self, Kind, RUN, SINK};
 use anyhow::{Context as _, Result, ensure};
@@ -24,6 +25,8 @@ pub enum Way {
     Composed,
     /// Put together by hand, on an engine that nobody configured.
     Bare,
+    /// The same on an engine that can stop a guest: whoever runs guests of strangers has to.
+    Stoppable,
     /// A typed function of the host, to an instance in another store.
     Typed,
     /// The same with dynamic values.
@@ -32,13 +35,14 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Composed, Self::Bare, Self::Typed, Self::Dynamic];
+    pub const ALL: [Self; 5] = [Self::Composed, Self::Bare, Self::Stoppable, Self::Typed, Self::Dynamic];
 
     /// As it stands in the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Composed => "composed",
             Self::Bare => "bare",
+            Self::Stoppable => "stoppable",
             Self::Typed => "typed",
             Self::Dynamic => "dynamic",
         }
@@ -49,6 +53,7 @@ impl Way {
 pub struct Engine {
     agent: Engines,
     bare: wasmtime::Engine,
+    stoppable: wasmtime::Engine,
 }
 
 /// A caller that is ready.
@@ -67,18 +72,21 @@ impl Engine {
         // As on the agent's engine for WASI 0.2: it has no part in what is compared.
         config.concurrency_support(false);
         let bare = wasmtime::Engine::new(&config)?;
-        Ok(Self { agent, bare })
+        config.epoch_interruption(true);
+        let stoppable = wasmtime::Engine::new(&config)?;
+        Ok(Self { agent, bare, stoppable })
     }
 
     /// A caller whose calls go that way.
     pub async fn caller(&self, way: Way) -> Result<Caller> {
         let engine = match way {
             Way::Bare => &self.bare,
+            Way::Stoppable => &self.stoppable,
             Way::Composed | Way::Typed | Way::Dynamic => self.agent.engine(Wasi::P2),
         };
         let bytes = match way {
             Way::Composed => composed()?,
-            Way::Bare => guests::by_hand()?,
+            Way::Bare | Way::Stoppable => guests::by_hand()?,
             Way::Typed | Way::Dynamic => guests::caller()?,
         };
         let component = Component::new(engine, bytes)?;
