@@ -1,6 +1,6 @@
 //! Secrets end to end, with real processes: used, rotated, found nowhere in the clear; and backends that die.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use heddle_protocol::api::explain::Explain;
@@ -14,7 +14,8 @@ use heddle_tests::tap::Recorded;
 use heddle_tests::until::{eventually, throughout};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -118,13 +119,31 @@ async fn rolled_out(fleet: &Fleet, name: &str, before: u64) -> Result<()> {
     .await
 }
 
-/// Every file below a folder.
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))? {
+/// How often a folder is read anew because something in it went while it was read.
+const READINGS_MAX: usize = 100;
+
+/// Every file below a folder, with its bytes. Whoever writes there goes on: where a file is gone before it is read, another
+/// one may have come after its folder was listed, so everything is read anew.
+fn files_below(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    for _ in 0..READINGS_MAX {
+        let mut found = BTreeMap::new();
+        match read_below(folder, &mut found) {
+            Ok(()) => return Ok(found),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to read {}", folder.display())),
+        }
+    }
+    bail!("{} changes all the time", folder.display());
+}
+
+fn read_below(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()? {
-            kind if kind.is_dir() => files_below(&entry.path(), found)?,
-            kind if kind.is_file() => found.push(entry.path()),
+            kind if kind.is_dir() => read_below(&entry.path(), found)?,
+            kind if kind.is_file() => {
+                found.insert(entry.path(), std::fs::read(entry.path())?);
+            }
             _ => {}
         }
     }
@@ -214,13 +233,11 @@ fn found_nowhere(fleet: &mut Fleet, values: &[String], elsewhere: &Path) -> Resu
         "the search finds nothing where a value is: it is worth nothing"
     );
     let folder = fleet.folder().to_owned();
-    let mut files = Vec::new();
-    files_below(&folder, &mut files)?;
+    let files = files_below(&folder)?;
     let recorded = fleet.nats().tap().context("nothing was recorded")?.recorded()?;
     let sealed = sealed_on_the_wire(&recorded)?;
     let (mut of_store, mut of_agent) = (0, 0);
-    for file in files {
-        let bytes = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    for (file, bytes) in files {
         ensure!(!traces.is_in(&bytes), "{} holds a secret in the clear", file.display());
         let below = file.strip_prefix(&folder)?;
         of_store += usize::from(below.starts_with("nats/jetstream") && !bytes.is_empty());

@@ -117,7 +117,8 @@ pub(super) async fn send(
     let request = in_origin_form(request)?;
     // The connection must move while the head is awaited, and on after that: it has a task, which ends with the answer.
     let driver = tokio::spawn(async move {
-        let _place = place;
+        // Named in this order, the connection is closed before its place is free, even if the task never ran.
+        let (connection, _place) = (connection, place);
         connection.await
     });
     let driver = AbortOnDrop(driver);
