@@ -2,7 +2,7 @@
 
 use crate::command::{
     agent, apply, audit, backup, completions, contexts, delete, describe, events, explain, get, hosts, key, logs, plan,
-    restore, scheduler, schema, status, undo, validate, version,
+    replay, restore, scheduler, schema, status, undo, validate, version,
 };
 use crate::{exit, up};
 use clap::{Parser, Subcommand};
@@ -52,6 +52,8 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Show how past commits came to be
     Audit(audit::AuditArgs),
+    /// Make a past decision again, and show what was decided
+    Replay(replay::ReplayArgs),
     /// Show what a workload's components wrote
     Logs(logs::LogsArgs),
     /// List hosts, cordon, drain, taint or forget them, or let a new one join
@@ -109,6 +111,7 @@ impl Command {
             Command::Undo(args) => args.json,
             Command::Events(args) => args.json,
             Command::Audit(args) => args.json,
+            Command::Replay(args) => args.json,
             Command::Logs(args) => args.json,
             Command::Hosts(args) => args.json,
             Command::Validate(args) => args.json,

@@ -16,6 +16,7 @@ pub mod hosts;
 pub mod key;
 pub mod logs;
 pub mod plan;
+pub mod replay;
 pub mod restore;
 pub mod role;
 pub mod scheduler;
@@ -44,6 +45,7 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Undo(args) => undo::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
         Command::Audit(args) => audit::run(args, output).await,
+        Command::Replay(args) => replay::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Hosts(args) => hosts::run(args, output).await,
         Command::Validate(args) => validate::run(&args, output),

@@ -15,6 +15,7 @@ pub mod newer;
 pub mod once;
 pub mod places;
 pub mod pushes;
+pub mod replayed;
 pub mod silence;
 
 use crate::agent::Agent;

@@ -98,6 +98,7 @@ fn many(stock: &Stock, asked: &Asked, out: &mut dyn Write) -> Result<bool> {
         ran += 1;
         sums.faults += outcome.faults;
         sums.commits += outcome.commits;
+        sums.replayed += outcome.replayed;
         sums.events += outcome.events;
         sums.virtual_ms += outcome.virtual_ms;
         if outcome.seed % TWICE_EVERY == 0 {
@@ -123,7 +124,8 @@ fn many(stock: &Stock, asked: &Asked, out: &mut dyn Write) -> Result<bool> {
             .first()
             .map(|(seed, broken)| json!({ "broken": broken, "repeat": repeat(*seed) }));
         let value = json!({
-            "seeds": ran, "faults": sums.faults, "commits": sums.commits, "events": sums.events,
+            "seeds": ran, "faults": sums.faults, "commits": sums.commits, "replayed": sums.replayed,
+            "events": sums.events,
             "virtual_years": years, "violations": failed.len(), "first": repeat,
             "determinism_checked": twice.len(), "seeds_per_second": ran as f64 / seconds,
         });
@@ -131,9 +133,11 @@ fn many(stock: &Stock, asked: &Asked, out: &mut dyn Write) -> Result<bool> {
     } else {
         writeln!(
             out,
-            "{ran} seeds: {} faults, {} commits, {years:.4} virtual years, {:.1} seeds/s, {} run twice, {} violations",
+            "{ran} seeds: {} faults, {} commits ({} decided again), {years:.4} virtual years, {:.1} seeds/s, {} run twice, \
+             {} violations",
             sums.faults,
             sums.commits,
+            sums.replayed,
             ran as f64 / seconds,
             twice.len(),
             failed.len()

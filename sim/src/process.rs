@@ -23,7 +23,7 @@ use heddle_scheduler::health::Metrics;
 use heddle_scheduler::outside::{Inputs, Outside};
 use heddle_scheduler::secret::SecretPool;
 use heddle_scheduler::store::{
-    ArtifactStore, CodeStore, Image, MemoryRealm, Preflight, Store, StoreOptions, SyncMode, Trip, Weather,
+    ArtifactStore, CodeStore, Image, MemoryRealm, PastStore, Preflight, Store, StoreOptions, SyncMode, Trip, Weather,
 };
 use heddle_scheduler::{Ground, SchedulerOptions, run_on};
 use heddle_secret::{Secrets, ServiceOptions};
@@ -53,6 +53,8 @@ pub struct Commons {
     pub realm: MemoryRealm,
     /// The artifacts.
     pub artifacts: ArtifactStore,
+    /// What decisions were made from.
+    pub past: PastStore,
     /// The realm's key.
     pub key: Arc<SigningKey>,
     /// The realm's name.
@@ -219,6 +221,7 @@ async fn live(
         pool,
         compile,
         secrets: SecretPool::new(commons.name.clone(), secrets, None),
+        past: commons.past.clone(),
         key: Arc::clone(&commons.key),
         preflight: Preflight {
             version: "simulated".to_owned(),

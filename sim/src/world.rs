@@ -15,7 +15,7 @@ use bytes::Bytes;
 use heddle_agent_core::Fact;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::id::Realm;
-use heddle_scheduler::store::{ArtifactStore, LostRecord, MemoryRealm};
+use heddle_scheduler::store::{ArtifactStore, LostRecord, MemoryRealm, PastStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,8 @@ const BOUND_MS: u64 = 150_000;
 const STILL_MS: u64 = 8_000;
 /// How often it is looked.
 const LOOK_MS: u64 = 1_000;
+/// In every so-manieth world all decisions are made again at the end.
+const REPLAYED_EVERY: u64 = 4;
 /// Events in one world at most, and so many more for each host: more is something that never comes to rest.
 const EVENTS_MAX: u64 = 500_000;
 const EVENTS_PER_HOST_MAX: u64 = 20_000;
@@ -42,6 +44,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Commits.
     pub commits: u64,
+    /// Decisions that were made again.
+    pub replayed: u64,
     /// Events.
     pub events: u64,
     /// How long it lasted, in milliseconds of its own time.
@@ -82,7 +86,11 @@ pub async fn run(scenario: Scenario, keys: &Keys, images: &[Bytes], tracing: boo
     loop {
         while let Some(event) = net.take_due() {
             if world.happen(event) {
-                return world.end();
+                let replayed = world.replay().await;
+                return Outcome {
+                    replayed,
+                    ..world.end()
+                };
             }
             // What processes do now comes before what happens next.
             tokio::task::yield_now().await;
@@ -116,6 +124,7 @@ impl World {
             net,
             realm: MemoryRealm::new(),
             artifacts: store,
+            past: PastStore::in_memory(),
             key: Arc::clone(&keys.realm),
             name: Realm::parse("sim").unwrap_or_else(|_| unreachable!()),
             store: Mutex::new(scenario.store),
@@ -198,6 +207,7 @@ impl World {
             broken: lock(&self.commons.broken).clone(),
             faults: self.faults + counts.hurt + self.commons.store_hurt.load(Ordering::Relaxed),
             commits: truth.n(),
+            replayed: 0,
             events: counts.events,
             virtual_ms: net.now(),
             hash: net.hash(),
@@ -564,6 +574,19 @@ impl World {
             net.after(20 + u64::from(host % 50), Event::StartAgent { host });
         }
         net.after(LOOK_MS, Event::Look);
+    }
+
+    /// Makes every decision again that is kept, and counts them. Not in each world, since that takes long.
+    async fn replay(&self) -> u64 {
+        if !self.scenario.seed.is_multiple_of(REPLAYED_EVERY) {
+            return 0;
+        }
+        let mut broken = Vec::new();
+        let replayed = check::replayed::check(&self.commons.past, &mut broken).await;
+        for (rule, what) in broken {
+            self.commons.break_rule(rule, what);
+        }
+        replayed as u64
     }
 
     /// Looks whether all has come to rest. Says whether this is the end.

@@ -46,4 +46,4 @@ pub use observed::ObservedHost;
 pub use plan::{Plan, PlanReport, plan, plan_only};
 pub use wait::waited;
 pub use workload_status::{workload_status, workload_statuses};
-pub use world::{Dirty, RecordError, World};
+pub use world::{Dirty, Premises, RecordError, World};

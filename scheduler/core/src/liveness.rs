@@ -12,6 +12,7 @@ use heddle_protocol::defaults::{
 };
 use heddle_protocol::id::HostId;
 use heddle_protocol::time::Mono;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ impl Default for LivenessOptions {
 }
 
 /// Whether a host lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HostLiveness {
     /// It was heard lately, and it said who it is.
     Alive,
@@ -98,6 +100,17 @@ impl Verdicts {
     /// The hosts that are not alive, ordered by id.
     pub fn odd(&self) -> &BTreeMap<HostId, HostLiveness> {
         &self.odd
+    }
+
+    /// Verdicts that were kept, as those of one time.
+    pub(crate) fn kept(odd: BTreeMap<HostId, HostLiveness>, at: Mono) -> Self {
+        let grave = |v: &&HostLiveness| matches!(v, HostLiveness::Lost { .. } | HostLiveness::Partitioned { .. });
+        Self {
+            grave: odd.values().filter(grave).count(),
+            odd,
+            from: Some(at),
+            until: None,
+        }
     }
 
     /// Whether they are the verdicts at a time, if nothing is known that is not in them.

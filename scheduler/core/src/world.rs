@@ -4,6 +4,8 @@
 //! from. Records are read through `Deref`, so that nobody changes one without the index beside them. A clone shares
 //! every record, and serves to try a decision out.
 
+mod said;
+
 use crate::liveness::{HostLiveness, Listening, LivenessOptions};
 use crate::observed::{ObservedHost, Watch};
 use crate::place::Need;
@@ -26,6 +28,8 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
+
+pub use said::{HostWord, LookedAt, OddUnit, Premises};
 
 /// The committed records, by key family. The long lists are shared by copies until one of them changes: a change is tried
 /// out on a copy, and most change one record.
@@ -186,6 +190,8 @@ struct Index {
     restless: BTreeSet<WorkloadId>,
     /// Workloads that embed or call others.
     linked: BTreeSet<WorkloadId>,
+    /// Hosts of which something else may be known than when these were taken last, to be kept with a decision.
+    news: Arc<BTreeSet<HostId>>,
 }
 
 impl World {
@@ -194,35 +200,6 @@ impl World {
         let mut world = Self::default();
         world.seen.watch.options = liveness;
         world
-    }
-
-    /// Takes over what hosts said, and who judges them, from the world before: this one's records replace that one's.
-    /// Only hosts of which `same` says so are still those that spoke.
-    pub fn take_over(&mut self, before: &World, same: impl Fn(&HostId) -> bool) {
-        let observed = before.observed.iter().filter(|(host, _)| same(host));
-        self.seen.observed = Arc::new(observed.map(|(host, said)| (host.clone(), said.clone())).collect());
-        self.seen.watch = before.watch.clone();
-        self.seen.watch.announced.doubt();
-        self.index.reporting = Arc::default();
-        let observed: Vec<(HostId, Arc<ObservedHost>)> = self
-            .observed
-            .iter()
-            .map(|(host, said)| (host.clone(), said.clone()))
-            .collect();
-        for (_, said) in &observed {
-            said.units.keys().for_each(|unit| self.count_unit(unit, true));
-        }
-        let odd = self.watch.announced.odd().keys();
-        let strange: Vec<HostId> = odd.filter(|host| !self.hosts.contains_key(*host)).cloned().collect();
-        for host in &strange {
-            self.seen.watch.announced.forget(host);
-        }
-        let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
-        for host in &hosts {
-            self.refresh_host(host);
-            let verdict = self.watch.announced.of(host);
-            self.set_mood(host, &verdict);
-        }
     }
 
     /// Notes that everything up to a commit is taken in.
@@ -504,7 +481,9 @@ impl World {
             leaving: observed.is_some_and(|o| o.leaving),
             reported: observed.is_some_and(|o| o.status_seq.is_some()),
         };
-        self.index.fleet.set_host(host, known, &self.seen.records.platforms);
+        if self.index.fleet.set_host(host, known, &self.seen.records.platforms) {
+            Arc::make_mut(&mut self.index.news).insert(host.clone());
+        }
     }
 
     /// Takes a verdict on a host into the index.

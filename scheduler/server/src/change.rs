@@ -138,6 +138,10 @@ pub struct Refused {
 pub struct Batch {
     /// The records that change.
     pub writes: BTreeMap<Key, Option<Bytes>>,
+    /// Those of them that were asked for, before anything was planned.
+    pub asked: BTreeMap<Key, Option<Bytes>>,
+    /// The world with what was asked for, in which it was planned; none if nothing was.
+    pub tried: Option<World>,
     /// The changes in it.
     pub decided: Vec<Decided>,
     /// The changes that are not.
@@ -176,6 +180,7 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
         }
     }
     let base = scratch.as_ref().unwrap_or(world);
+    batch.asked = batch.writes.clone();
     let (plan, report) = plan_only(base, now, &dirty);
     for (workload, mut place) in plan.places {
         if mutant("outgoing-goes-before-ready")
@@ -193,6 +198,7 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
         batch.writes.insert(Key::Place(workload), value);
     }
     drop_no_ops(world, &mut batch.writes);
+    batch.tried = scratch;
     // What is so already needs no commit: it is as of the newest one.
     let commit = world.head.n + u64::from(!batch.writes.is_empty());
     for (asker, draft) in drafts {

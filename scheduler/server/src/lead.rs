@@ -12,8 +12,8 @@ use crate::outside::{Around, Nats};
 use crate::requests::RequestMemory;
 use crate::secret::SecretPool;
 use crate::store::{
-    ArtifactStore, CodeStore, CommitKind, CommitOutcome, Image, Preflight, PreflightOptions, Store, StoreError,
-    StoreOptions, preflight,
+    ArtifactStore, CodeStore, CommitKind, CommitOutcome, Image, PastStore, Preflight, PreflightOptions, Store,
+    StoreError, StoreOptions, preflight,
 };
 use anyhow::Context as _;
 use heddle_protocol::defaults::REQUEST_ID_TTL_MS;
@@ -44,6 +44,8 @@ pub struct Ground {
     pub compile: CompilePool,
     /// The secrets.
     pub secrets: SecretPool,
+    /// What past decisions were made from.
+    pub past: PastStore,
     /// The realm key.
     pub key: Arc<SigningKey>,
     /// What nats-server said of itself.
@@ -86,6 +88,13 @@ pub(crate) async fn prepare(options: &SchedulerOptions) -> anyhow::Result<Ground
     let pool = ArtifactPool::new(artifacts, fetcher(options)?);
     let code = CodeStore::open(link.client.clone(), &store_options).await?;
     let compile = CompilePool::open(options.compile.clone(), pool.clone(), code, Arc::clone(&key)).await?;
+    let past = match PastStore::open(link.client.clone(), &store_options).await {
+        Ok(past) => past,
+        Err(error) => {
+            tracing::warn!(error = %error, "decisions can be replayed only for as long as this scheduler runs");
+            PastStore::in_memory()
+        }
+    };
     Ok(Ground {
         outside: Arc::new(Nats(link.client)),
         link_state: link.state,
@@ -93,6 +102,7 @@ pub(crate) async fn prepare(options: &SchedulerOptions) -> anyhow::Result<Ground
         pool,
         compile,
         secrets,
+        past,
         key,
         preflight,
     })

@@ -13,6 +13,7 @@ mod lead;
 pub mod options;
 mod outbox;
 pub mod outside;
+pub mod past;
 mod planned;
 mod push;
 mod requests;

@@ -20,6 +20,7 @@ use crate::lead::{self, Ground, Started};
 use crate::options::SchedulerOptions;
 use crate::outbox::Outbox;
 use crate::outside::{Around, Inputs};
+use crate::past::Past;
 use crate::planned::PlanMemory;
 use crate::push::{self, Agenda, Pushed, Pusher};
 use crate::requests::RequestMemory;
@@ -74,6 +75,7 @@ pub(crate) struct Scheduler {
     compile: CompilePool,
     finder: Finder,
     secrets: SecretPool,
+    past: Past,
     key: Arc<SigningKey>,
     preflight: Preflight,
     access: Access,
@@ -228,6 +230,7 @@ impl Scheduler {
             pool,
             compile,
             secrets,
+            past,
             key,
             preflight,
         } = ground;
@@ -251,6 +254,7 @@ impl Scheduler {
             finder: Finder::new(pool.clone(), compile.clone(), Arc::new(secrets.clone())),
             follow: secrets::Follow::default(),
             secrets,
+            past: Past::new(past),
             pool,
             key,
             preflight,

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod fit;
 pub mod logs;
 pub mod read;
+pub mod replay;
 pub mod wait;
 pub mod write;
 

@@ -24,6 +24,7 @@ mod jetstream;
 mod load;
 mod log;
 mod memory;
+mod past_store;
 mod preflight;
 mod record;
 mod rewrite;
@@ -41,6 +42,7 @@ pub use image::{read_image, write_image};
 #[doc(hidden)]
 pub use log::Fault;
 pub use memory::{LostRecord, MemoryRealm, Stored};
+pub use past_store::PastStore;
 pub use preflight::{Preflight, PreflightOptions, SERVER_VERSION_MIN, SyncMode, preflight};
 pub use record::{
     AuditRecord, Commit, CommitKind, CommitOutcome, Committed, DIRECT_BYTES_MAX, DIRECT_WRITES_MAX, HEAD_SCHEMA, Head,

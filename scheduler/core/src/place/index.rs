@@ -254,18 +254,20 @@ impl FleetIndex {
         found.unwrap_or(rank + step)
     }
 
-    /// Takes in what is known of a host now: its record, what it said, and whether it lives.
+    /// Takes in what is known of a host now: its record, what it said, and whether it lives. Says whether that is new.
     pub(crate) fn set_host(
         &mut self,
         host: &HostId,
         now: Known<'_>,
         platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>,
-    ) {
+    ) -> bool {
         if now.record.is_none() && self.number(host).is_none() {
-            return;
+            return false;
         }
         let number = self.numbered(host);
-        let Some(who) = self.who.get(number) else { return };
+        let Some(who) = self.who.get(number) else {
+            return false;
+        };
         let same_hello = match (&who.hello, now.hello) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
@@ -278,9 +280,11 @@ impl FleetIndex {
         };
         let same = same_hello && same_record && who.leaving == now.leaving;
         if same && who.reported == now.reported {
-            return;
+            return false;
         }
-        let Some(who) = self.who.get_mut(number) else { return };
+        let Some(who) = self.who.get_mut(number) else {
+            return false;
+        };
         who.record = now.record.cloned();
         who.hello = now.hello.cloned();
         (who.leaving, who.reported) = (now.leaving, now.reported);
@@ -291,6 +295,7 @@ impl FleetIndex {
             self.place_in_class(number, platforms);
         }
         self.free_if_gone(number);
+        true
     }
 
     /// Takes in whether a host lives.

@@ -3,6 +3,7 @@
 use super::{Done, Scheduler};
 use crate::change::{self, Asker, Batch, Decided, Refused};
 use crate::health::Metrics;
+use crate::past::{Base, Step};
 use crate::store::{Commit, CommitOutcome, StoreError, Write};
 use bytes::Bytes;
 use heddle_protocol::api::{ApiError, ErrorCode};
@@ -12,6 +13,7 @@ use heddle_protocol::id::{HostId, Version, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::AuditRecord;
+use heddle_protocol::time::UnixMs;
 use heddle_scheduler_core::{Dirty, Fact};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -112,7 +114,7 @@ impl Scheduler {
         self.send_batch(batch, dirty, at);
     }
 
-    fn send_batch(&mut self, mut batch: Batch, dirty: Dirty, at: heddle_protocol::time::UnixMs) {
+    fn send_batch(&mut self, mut batch: Batch, dirty: Dirty, at: UnixMs) {
         for Refused { asker, error } in std::mem::take(&mut batch.refused) {
             self.refuse(asker, error);
         }
@@ -149,12 +151,49 @@ impl Scheduler {
         };
         self.keep.fold |= commit.writes.len() > crate::store::DIRECT_WRITES_MAX
             || commit.writes.iter().map(write_bytes).sum::<usize>() > crate::store::DIRECT_BYTES_MAX;
+        let (now, step) = (self.now(), self.step_of(&mut batch, version, at));
         self.commit_begins(Kind::Change, batch, Some(audit), dirty);
         let (store, done) = (self.store.clone(), self.done.clone());
+        let (past, outside) = (self.past.clone(), Arc::clone(&self.outside));
         self.beside(async move {
+            let image = match &step {
+                Some((_, Base::Needed)) => store.image().await,
+                _ => None,
+            };
             let result = store.commit(commit).await.map(Some);
+            match (&result, step) {
+                (Ok(Some(CommitOutcome::Committed { .. })), Some((mut step, base))) => {
+                    image.iter().for_each(|image| step.found(image));
+                    if step.base.is_some() || base == Base::Known {
+                        past.keep(step, now, &outside);
+                    }
+                }
+                _ => past.miss(),
+            }
             let _ = done.send(Done::Committed(CommitEnd { result })).await;
         });
+    }
+
+    /// What a batch was decided from, and whether all records belong to it; none if that is not kept.
+    fn step_of(&mut self, batch: &mut Batch, version: Version, at: UnixMs) -> Option<(Step, Base)> {
+        let tried = batch.tried.take();
+        let mut news = self.world.take_news();
+        let base = self.past.next(self.now())?;
+        let world = tried.as_ref().unwrap_or(&self.world);
+        match base {
+            Base::Needed => news.extend(world.observed.keys().cloned()),
+            Base::Known => news.extend(batch.asked.keys().filter_map(|key| match key {
+                Key::Host(host) => Some(host.clone()),
+                _ => None,
+            })),
+        }
+        let planned = batch.writes.keys().filter_map(|key| match key {
+            Key::Place(id) => Some(id),
+            _ => None,
+        });
+        let looked_at = world.looked_at(planned);
+        let premises = world.premises(self.heard_at, &news, &looked_at);
+        Some((Step::of(batch, premises, version, at), base))
     }
 
     fn commit_begins(&mut self, kind: Kind, batch: Batch, audit: Option<AuditRecord>, dirty: Dirty) {
@@ -190,6 +229,7 @@ impl Scheduler {
         let facts = vec![format!("restored from the backup of commit {}", image.head.n)];
         let audit = change::audit(&self.world, &batch, version, self.outside.wall_clock(), facts);
         let bytes = Bytes::from(serde_json::to_vec(&audit).unwrap_or_default());
+        self.past.miss();
         self.commit_begins(Kind::Rewrite, batch, Some(audit), Dirty::All);
         self.beside(async move {
             let result = store.rewrite(&image, &id, step, bytes).await.map(Some);

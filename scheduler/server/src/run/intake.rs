@@ -20,6 +20,7 @@ use heddle_protocol::api::hosts::{ForgetHost, Hosts, MakeJoinToken, SetHost, Tai
 use heddle_protocol::api::logs::Logs;
 use heddle_protocol::api::objects::{Delete, Get, Undo};
 use heddle_protocol::api::realm::{Backup, Info, RealmInfo, Restore};
+use heddle_protocol::api::replay::Replay;
 use heddle_protocol::api::status::{Status, Wait};
 use heddle_protocol::api::{ApiError, ErrorCode, Verb};
 use heddle_protocol::envelope::{self, Kind};
@@ -211,9 +212,13 @@ impl Scheduler {
                 }
                 Err(e) => Err(e),
             },
-            Logs::NAME | ArtifactHas::NAME | ArtifactGet::NAME | Audit::NAME | Plan::NAME | Backup::NAME => {
-                return self.read_beside(ask);
-            }
+            Logs::NAME
+            | ArtifactHas::NAME
+            | ArtifactGet::NAME
+            | Audit::NAME
+            | Replay::NAME
+            | Plan::NAME
+            | Backup::NAME => return self.read_beside(ask),
             Apply::NAME
             | Delete::NAME
             | Undo::NAME
@@ -283,6 +288,15 @@ impl Scheduler {
                     let (store, head) = (self.store.clone(), self.world.head.n);
                     self.beside(async move {
                         outbox.answer(ask.reply, serve::audit::audit(store, head, body).await);
+                    });
+                }
+                Err(e) => outbox.answer(ask.reply, Err(e)),
+            },
+            Replay::NAME => match ask.body::<Replay>() {
+                Ok(body) => {
+                    let (past, liveness) = (self.past.store.clone(), self.world.watch.options);
+                    self.beside(async move {
+                        outbox.answer(ask.reply, serve::replay::replay(past, liveness, body).await);
                     });
                 }
                 Err(e) => outbox.answer(ask.reply, Err(e)),

@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use heddle_scheduler::store::{ArtifactStore, Commit, CommitOutcome, MemoryRealm, Store, StoreOptions, Write};
+use heddle_scheduler::store::{
+    ArtifactStore, Commit, CommitOutcome, MemoryRealm, PastStore, Store, StoreOptions, Write,
+};
 
 /// A realm for one case.
 pub enum Bed {
@@ -67,6 +69,13 @@ impl Bed {
         match self {
             Self::Memory { .. } => ArtifactStore::in_memory(),
             Self::Nats { url, options } => ArtifactStore::open(connect(url).await, options).await.unwrap(),
+        }
+    }
+
+    pub async fn past(&self) -> PastStore {
+        match self {
+            Self::Memory { .. } => PastStore::in_memory(),
+            Self::Nats { url, options } => PastStore::open(connect(url).await, options).await.unwrap(),
         }
     }
 

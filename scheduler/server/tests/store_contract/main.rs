@@ -12,6 +12,7 @@ mod commits;
 mod feeds;
 mod loads;
 mod outcomes;
+mod past;
 mod server;
 mod staged;
 
@@ -75,4 +76,6 @@ contract! {
     artifacts:
         artifacts_come_back_by_digest_in_chunks,
         an_unknown_artifact_is_none_and_a_deleted_one_is_gone;
+    past:
+        parts_of_the_past_come_back_by_number_in_their_order;
 }

@@ -8,8 +8,8 @@ use async_nats::client::Request;
 use async_nats::jetstream;
 use futures::StreamExt;
 use heddle_scheduler::store::{
-    ArtifactStore, Commit, CommitOutcome, FeedEvent, PreflightOptions, Store, StoreError, StoreOptions, SyncMode,
-    Write, preflight,
+    ArtifactStore, Commit, CommitOutcome, FeedEvent, PastStore, PreflightOptions, Store, StoreError, StoreOptions,
+    SyncMode, Write, preflight,
 };
 use tokio::time::timeout;
 
@@ -304,6 +304,10 @@ async fn the_example_configuration_lets_the_scheduler_do_all_its_work() {
         store.audits(Duration::from_secs(3600)).await.unwrap().len() as u64,
         store.known_head().await.n
     );
+    let past = PastStore::open(client.clone(), &options("default")).await.unwrap();
+    past.append("part".into()).await.unwrap();
+    let first = past.range().await.unwrap().start;
+    assert_eq!(past.read(first).await.unwrap().unwrap(), "part");
     let artifacts = ArtifactStore::open(client, &options("default")).await.unwrap();
     let digest = artifacts.put("component".into()).await.unwrap();
     assert_eq!(artifacts.read(&digest, 100).await.unwrap().unwrap(), "component");
