@@ -40,8 +40,10 @@ pub struct Truth {
     pub units: BTreeMap<HostId, Vec<(u64, Units)>>,
     /// Values that the store lost and that were not written since, with when.
     pub lost: BTreeMap<String, u64>,
-    /// When each scheduler was started last, by its id.
-    pub started: BTreeMap<String, u64>,
+    /// When each scheduler was started, by its id.
+    pub started: BTreeMap<String, Vec<u64>>,
+    /// How long what a scheduler asked of the store may be on its way, in milliseconds.
+    pub late_ms: u64,
     /// Batches that could not be read.
     pub unreadable: Vec<String>,
 }

@@ -27,6 +27,8 @@ const BOUND_MS: u64 = 150_000;
 const STILL_MS: u64 = 8_000;
 /// How often it is looked.
 const LOOK_MS: u64 = 1_000;
+/// How long a process may have been gone when what it asked of the store arrives, where that may be late at all.
+const LATE_MS: u64 = 40_000;
 /// In every so-manieth world all decisions are made again at the end.
 const REPLAYED_EVERY: u64 = 4;
 /// Events in one world at most, and so many more for each host: more is something that never comes to rest.
@@ -151,7 +153,10 @@ impl World {
             (agent.id.clone(), facts)
         });
         let fleet: Fleet = Arc::new(facts.collect());
-        let truth = Arc::new(Mutex::new(Truth::default()));
+        let truth = Arc::new(Mutex::new(Truth {
+            late_ms: if scenario.store.very_late > 0.0 { LATE_MS } else { 0 },
+            ..Truth::default()
+        }));
         check::watch(&commons, &truth, &fleet);
         let quiet = scenario.messages.lost + scenario.messages.twice + scenario.messages.late + scenario.pace.fails;
         let store = scenario.store.request_lost + scenario.store.answer_lost + scenario.store.very_late;
@@ -387,9 +392,10 @@ impl World {
         self.commons
             .net
             .say(|| format!("scheduler {slot} starts as process {number}"));
-        lock(&self.truth)
-            .started
-            .insert(scheduler_id(slot), self.commons.net.now());
+        let mut truth = lock(&self.truth);
+        let starts = truth.started.entry(scheduler_id(slot)).or_default();
+        starts.push(self.commons.net.now());
+        drop(truth);
         let process = Process::start(&self.commons, self.scenario.seed, slot, number);
         self.processes.insert(number, process);
     }

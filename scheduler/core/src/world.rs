@@ -188,6 +188,8 @@ struct Index {
     waiting: BTreeSet<WorkloadId>,
     /// Workloads whose plan may depend on how their units fare.
     restless: BTreeSet<WorkloadId>,
+    /// Workloads of which a commit under way changes what is meant or placed.
+    under_way: BTreeSet<WorkloadId>,
     /// Workloads that embed or call others.
     linked: BTreeSet<WorkloadId>,
     /// Hosts of which something else may be known than when these were taken last, to be kept with a decision.
@@ -588,7 +590,13 @@ impl World {
     /// Whether a plan may depend on how a workload's units fare. Most of the time none does: all is placed, nothing is to
     /// go, and a fleet that starts a million replicas says so a million times.
     pub(crate) fn is_restless(&self, id: &WorkloadId) -> bool {
-        self.index.restless.contains(id)
+        self.index.restless.contains(id) || self.index.under_way.contains(id)
+    }
+
+    /// Names the workloads of which a commit under way changes what is meant or placed. What is learned of them meanwhile may
+    /// matter once it has landed, although it does not matter to what they are now.
+    pub fn set_under_way(&mut self, workloads: BTreeSet<WorkloadId>) {
+        self.index.under_way = workloads;
     }
 
     /// Memory (in bytes) and replicas that the placements on a host take.
@@ -608,7 +616,7 @@ impl World {
 
     /// Those of them whose plan may depend on how their units fare.
     pub(crate) fn restless_on(&self, host: &HostId) -> BTreeSet<WorkloadId> {
-        if self.index.restless.is_empty() {
+        if self.index.restless.is_empty() && self.index.under_way.is_empty() {
             return BTreeSet::new();
         }
         let number = self.index.fleet.number(host);

@@ -142,6 +142,8 @@ pub struct Batch {
     pub asked: BTreeMap<Key, Option<Bytes>>,
     /// The world with what was asked for, in which it was planned; none if nothing was.
     pub tried: Option<World>,
+    /// Whether there is anything to commit.
+    pub commits: bool,
     /// The changes in it.
     pub decided: Vec<Decided>,
     /// The changes that are not.
@@ -199,8 +201,11 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     }
     drop_no_ops(world, &mut batch.writes);
     batch.tried = scratch;
-    // What is so already needs no commit: it is as of the newest one.
-    let commit = world.head.n + u64::from(!batch.writes.is_empty());
+    // What nobody asked for and is so already needs no commit. A client's request has one, whatever comes of it: that it was
+    // answered must be known to whoever leads next, or the same request, late, would undo what was done meanwhile.
+    let asked = drafts.iter().any(|(asker, _)| matches!(asker, Asker::Client(_)));
+    batch.commits = !batch.writes.is_empty() || (asked && !mutant("unwritten-requests-are-forgotten"));
+    let commit = world.head.n + u64::from(batch.commits);
     for (asker, draft) in drafts {
         let answer = draft.finish(commit, world, &report);
         batch.decided.push(Decided { asker, answer });

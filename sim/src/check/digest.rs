@@ -27,8 +27,12 @@ pub fn check(truth: &Truth, before: SetDigest, broken: &mut Vec<(&'static str, S
         .commits
         .get(&(head.n.saturating_sub(1)))
         .is_some_and(|last| last.version.epoch < head.epoch);
-    // One that was reading already may have read what was lost after that.
-    let began = truth.started.get(&head.leader_id).copied().unwrap_or(0);
+    // One that was reading already may have read what was lost after that. It need not live any more: where requests are late,
+    // it may have been another process of the same name.
+    let now = truth.commits.get(&head.n).map_or(0, |commit| commit.at);
+    let starts = truth.started.get(&head.leader_id).map_or(&[][..], Vec::as_slice);
+    let sent = |began: &&u64| **began + truth.late_ms >= now;
+    let began = starts.iter().find(sent).or(starts.last()).copied().unwrap_or(0);
     let gone: Vec<&String> = truth
         .lost
         .iter()

@@ -121,14 +121,8 @@ impl Scheduler {
         for (queued, needed) in std::mem::take(&mut batch.undecided) {
             self.find_out(queued, needed);
         }
-        if batch.writes.is_empty() {
+        if !batch.commits {
             self.world.note_plan(&batch.report);
-            // Nothing to keep: whoever asked for what is so already is answered from this commit.
-            // In memory only: that the same request comes again after a change by somebody else is not to undo that.
-            let unwritten = change::audit(&self.world, &batch, self.world.head, at, Vec::new());
-            if !mutant("unwritten-requests-are-forgotten") {
-                self.requests.learn(&unwritten);
-            }
             for decided in std::mem::take(&mut batch.decided) {
                 self.tell(decided);
             }
@@ -198,6 +192,11 @@ impl Scheduler {
 
     fn commit_begins(&mut self, kind: Kind, batch: Batch, audit: Option<AuditRecord>, dirty: Dirty) {
         let begun = Instant::now();
+        let workloads = batch.writes.keys().filter_map(|key| match key {
+            Key::Workload(id) | Key::Place(id) => Some(id.clone()),
+            _ => None,
+        });
+        self.world.set_under_way(workloads.collect());
         self.committing = Some(Committing {
             batch,
             audit,
@@ -329,6 +328,7 @@ impl Scheduler {
 
     /// Takes a stored commit into the world, then tells everybody whom it concerns.
     fn land(&mut self, committing: Committing, n: u64) {
+        self.world.set_under_way(BTreeSet::new());
         Metrics::add(&self.metrics.commits_total, 1);
         Metrics::add(&self.metrics.commit_us_total, micros(committing.begun.elapsed()));
         let Committing { batch, audit, kind, .. } = committing;
@@ -449,6 +449,7 @@ impl Scheduler {
 
     /// Undoes the bookkeeping of a commit that is not stored, and tells whoever asked.
     fn give_back(&mut self, committing: Committing, error: &ApiError) {
+        self.world.set_under_way(BTreeSet::new());
         match committing.kind {
             Kind::Fold => self.keep.fold = true,
             Kind::Change | Kind::Rewrite if mutant("failed-commit-is-not-planned-again") => {}

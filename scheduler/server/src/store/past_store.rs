@@ -24,7 +24,10 @@ pub struct PastStore(Backing);
 
 #[derive(Clone)]
 enum Backing {
-    JetStream { context: Context, options: StoreOptions },
+    JetStream {
+        context: Box<Context>,
+        options: Box<StoreOptions>,
+    },
     Memory(Arc<Mutex<Parts>>),
 }
 
@@ -61,8 +64,8 @@ impl PastStore {
             }
         }
         Ok(Self(Backing::JetStream {
-            context,
-            options: options.clone(),
+            context: Box::new(context),
+            options: Box::new(options.clone()),
         }))
     }
 
