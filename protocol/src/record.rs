@@ -127,6 +127,9 @@ pub struct Rules {
     /// Whether replicas share hosts evenly or fill one after the other.
     #[serde(skip_serializing_if = "is_default")]
     pub strategy: Strategy,
+    /// Whether hosts that hold its images already come before emptier ones (before fuller ones, if it packs).
+    #[serde(skip_serializing_if = "is_default")]
+    pub prefer_image: bool,
     /// Those of higher priority are placed first, and may take the place of those of lower priority. 0 to 1,000.
     #[serde(skip_serializing_if = "is_default")]
     pub priority: u32,

@@ -696,6 +696,7 @@ fn rules() -> Rules {
             value: Some("yes".into()),
         }]),
         strategy: Strategy::Pack,
+        prefer_image: false,
         priority: 500,
         takes: Taken {
             cpu_millis: 250,

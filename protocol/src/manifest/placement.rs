@@ -93,6 +93,9 @@ pub struct Placement {
     /// Whether replicas fill hosts one after the other or share them evenly.
     #[serde(default, skip_serializing_if = "is_spread")]
     pub strategy: Strategy,
+    /// Whether, of hosts that differ only in how full they are, those come first that hold its images already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prefer_image: bool,
     /// Workloads of higher priority are placed first, and may take the place of replicas of lower priority.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 1_000))]

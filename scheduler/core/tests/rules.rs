@@ -151,6 +151,38 @@ fn the_preferred_host_comes_first_among_equals_and_the_spread_before_it() {
 }
 
 #[test]
+fn a_host_that_holds_the_image_comes_before_emptier_ones_for_who_minds() {
+    let mut fleet = zoned(&["a", "b", "c"]);
+    apply(&mut fleet, "web", "replicas: 1", |_| {});
+    assert_eq!(fleet.place("web"), "@1 host-1 ×1");
+    let minds = |intent: &mut Intent| intent.rules.prefer_image = true;
+    apply(&mut fleet, "plain", "replicas: 1", |_| {});
+    apply(&mut fleet, "api", "replicas: 1", minds);
+    // Both have the image of the first one; the other hosts would be emptier.
+    assert_eq!(fleet.place("plain"), "@1 host-2 ×1");
+    assert_eq!(fleet.place("api"), "@1 host-1 ×1");
+    let explained =
+        heddle_scheduler_core::explain::explain(&fleet.world, &"default/api".parse().unwrap(), fleet.now).unwrap();
+    assert!(
+        explained.wishes.contains("a host that holds the image"),
+        "{}",
+        explained.wishes
+    );
+    let second = explained.chosen[0].second.as_ref().unwrap();
+    assert!(
+        second.host.as_str() == "host-2" && second.why.contains("equal"),
+        "{second:?}"
+    );
+    // Its own replicas still share the hosts, and who minds nothing goes where it is emptiest.
+    apply(&mut fleet, "wide", "replicas: 3", minds);
+    assert_eq!(fleet.place("wide"), "@1 host-1 ×1, host-2 ×1, host-3 ×1");
+    apply(&mut fleet, "last", "replicas: 1", |_| {});
+    assert_eq!(fleet.place("last"), "@1 host-3 ×1");
+    let planned = heddle_scheduler_core::plan(&fleet.world, fleet.now).0;
+    assert!(planned.is_empty(), "{planned:?}");
+}
+
+#[test]
 fn what_is_kept_apart_stays_apart_whichever_comes_first() {
     for first in ["web", "api"] {
         let mut fleet = zoned(&["a", "a", "b"]);
@@ -405,6 +437,7 @@ struct Drawn {
     near: Option<(u8, bool, bool)>,
     most: Option<u32>,
     packs: bool,
+    minds_image: bool,
     tolerates: bool,
     priority: u32,
 }
@@ -431,12 +464,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let second = (proptest::option::weighted(0.3, 0..3u8), company(), company());
     let third = (
         proptest::option::weighted(0.2, 1..3u32),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         any::<bool>(),
         0..3u32,
     );
     (first, second, third).prop_map(|((replicas, memory, skew), (prefer, avoid, near), third)| {
-        let (most, packs, tolerates, priority) = third;
+        let (most, (packs, minds_image), tolerates, priority) = third;
         let memory_mi = memory * 100;
         Drawn {
             replicas,
@@ -447,6 +480,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             near,
             most,
             packs,
+            minds_image,
             tolerates,
             priority,
         }
@@ -492,6 +526,7 @@ fn carry_out(fleet: &mut TestFleet, step: &Step) {
                 rules.avoid = avoid.map(company).into_iter().collect();
                 rules.near = drawn.near.map(company).into_iter().collect();
                 rules.max_per_host = drawn.most;
+                rules.prefer_image = drawn.minds_image;
                 rules.strategy = if drawn.packs { Packing::Pack } else { Packing::Spread };
                 let toleration = Toleration {
                     taint: "t".to_owned(),

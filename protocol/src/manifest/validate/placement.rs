@@ -34,13 +34,14 @@ pub(super) fn check(check: &mut Check<'_>, workload: &Workload) {
 
 /// What chooses among hosts has no meaning for a daemon.
 fn no_choice(check: &mut Check<'_>, at: &FieldPath, placement: &Placement) {
-    let written: [(&'static str, bool); 6] = [
+    let written: [(&'static str, bool); 7] = [
         ("prefer", !placement.prefer.is_empty()),
         ("spread", !placement.spread.is_empty()),
         ("avoid", !placement.avoid.is_empty()),
         ("near", !placement.near.is_empty()),
         ("maxPerHost", placement.max_per_host.is_some()),
         ("strategy", placement.strategy != Strategy::Spread),
+        ("preferImage", placement.prefer_image),
     ];
     for (field, _) in written.into_iter().filter(|(_, written)| *written) {
         let message =

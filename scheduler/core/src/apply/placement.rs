@@ -30,6 +30,7 @@ pub fn rules_of(namespace: &Namespace, spec: &WorkloadSpec) -> Result<Rules, Nam
             manifest::Strategy::Spread => Strategy::Spread,
             manifest::Strategy::Pack => Strategy::Pack,
         },
+        prefer_image: placement.prefer_image,
         priority: placement.priority,
         takes: taken(spec),
     })
@@ -110,7 +111,7 @@ mod tests {
         let spec = spec(
             "  reserve: { cpu: 1500m, resources: { acme.dev/gpu: 2 } }\n  placement:\n    prefer: [{ label: { disk: ssd }, \
              weight: 20 }]\n    avoid: [{ workload: batch, by: host }]\n    near: [{ workload: db, by: zone, weight: 3 }]\n    \
-             maxPerHost: 2\n    tolerate: [{ taint: spot }, { taint: gpu, value: a }]\n    strategy: pack\n    priority: 7\n",
+             maxPerHost: 2\n    tolerate: [{ taint: spot }, { taint: gpu, value: a }]\n    strategy: pack\n    preferImage: true\n    priority: 7\n",
         );
         let rules = rules_of(&"shop".parse().unwrap(), &spec).unwrap();
         let text = serde_json::to_value(&rules).unwrap();
@@ -123,6 +124,7 @@ mod tests {
                 "maxPerHost": 2,
                 "tolerate": [{"taint": "gpu", "value": "a"}, {"taint": "spot"}],
                 "strategy": "pack",
+                "preferImage": true,
                 "priority": 7,
                 "takes": {"cpuMillis": 1500, "resources": {"acme.dev/gpu": 2}},
             })

@@ -6,6 +6,7 @@
 
 use super::label;
 use crate::place::index::ClassNo;
+use crate::place::room::{holders, images_of};
 use crate::place::{Fleet, HostView};
 use crate::world::World;
 use heddle_protocol::id::{HostId, WorkloadId};
@@ -26,6 +27,8 @@ pub(super) struct Wishes<'a> {
     by_value: BTreeMap<&'a str, (u32, BTreeMap<String, u32>)>,
     /// Where workloads are that are to be near or away, by label, and how much that matters.
     company: Vec<(&'a str, BTreeSet<String>, i64)>,
+    /// The hosts that hold its images, if it minds.
+    holders: BTreeSet<&'a HostId>,
 }
 
 impl<'a> Wishes<'a> {
@@ -55,11 +58,16 @@ impl<'a> Wishes<'a> {
             let weight = i64::from(company.weight?) * sign;
             Some((company.by.as_str(), values(world, fleet, company), weight))
         });
+        let template = world.templates.get(&record.template);
+        let images = template.filter(|_| intent.rules.prefer_image).map(|t| images_of(t));
+        let holders = images.map(|images| holders(world, &images)).unwrap_or_default();
+        let holders = holders.into_iter().filter_map(|host| world.fleet().who(host));
         Self {
             intent,
             counts,
             by_value,
             company: wished.collect(),
+            holders: holders.map(|who| &who.id).collect(),
         }
     }
 
@@ -91,6 +99,9 @@ impl<'a> Wishes<'a> {
         let preferred = !intent.rules.prefer.is_empty() || !self.company.is_empty();
         if preferred {
             wishes.push("the most preferred host".to_owned());
+        }
+        if intent.rules.prefer_image {
+            wishes.push("a host that holds the image".to_owned());
         }
         let fill = if packs {
             "the fullest host that has room"
@@ -191,6 +202,7 @@ impl<'a> Wishes<'a> {
         Rank {
             count: if packs { 0 } else { count },
             disliked: -preference,
+            lacks_image: !self.holders.contains(host.id),
             fill: if packs {
                 1_000_000_u32.saturating_sub(fullness)
             } else {
@@ -274,6 +286,11 @@ impl<'a> Wishes<'a> {
                 "it is more preferred",
             ),
             (
+                mine.lacks_image.cmp(&theirs.lacks_image),
+                "it does not hold the image",
+                "it holds the image",
+            ),
+            (
                 mine.fill.cmp(&theirs.fill),
                 if self.packs() { "it is emptier" } else { "it is fuller" },
                 if self.packs() { "it is fuller" } else { "it is emptier" },
@@ -299,6 +316,7 @@ impl<'a> Wishes<'a> {
 struct Rank {
     count: u32,
     disliked: i64,
+    lacks_image: bool,
     fill: u32,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! In: the room, what a workload wants, and how many replicas. Out: hosts with how many each gets; fewer than asked where
 //! no host is left. The order of wishes: the spread rules, fewest replicas of this workload, the greatest preference, a
-//! host that runs an earlier generation of it already (so that a new generation appears where the old one was), the
-//! emptiest host, and last the host id, so that the same world always yields the same plan. A workload that packs does
+//! host that runs an earlier generation of it already (so that a new generation appears where the old one was), a host that
+//! holds its images if it minds, the emptiest host, and last the host id, so that the same world always yields the same plan. A workload that packs does
 //! not mind how many of its replicas a host has, and takes the fullest.
 //!
 //! Hosts are looked at by class: of hosts that the workload has nothing to do with yet, only the next of each class is.
@@ -34,6 +34,8 @@ pub(crate) struct Wants<'w> {
     pub(crate) kept: &'w [(HostNo, u32)],
     /// Replicas of earlier generations that still serve.
     pub(crate) earlier: &'w BTreeMap<HostNo, u32>,
+    /// Hosts that hold its images already, if it minds.
+    pub(crate) holders: &'w BTreeSet<HostNo>,
     /// Where others are.
     pub(crate) surroundings: &'w Surroundings,
     /// Whether a host would not begin a replica now.
@@ -61,6 +63,8 @@ struct Key {
     disliked: i64,
     /// Replicas of earlier generations there.
     earlier: Reverse<u32>,
+    /// Whether its images are not there, if it minds.
+    lacks_image: bool,
     /// How full it is; how empty, if the workload packs.
     fill: u32,
     /// Its place in the order of ids.
@@ -205,7 +209,8 @@ impl<'c> Choice<'c> {
             };
             if let (Some((rung, _)), Some(offers)) = (cursor.next, offers.get_mut(fit.leaf as usize)) {
                 let number = u32::try_from(self.cursors.len()).unwrap_or(u32::MAX);
-                offers.push(Reverse((self.key(0, cursor.disliked, 0, rung), Offer::Class(number))));
+                let key = self.key(0, cursor.disliked, 0, rung);
+                offers.push(Reverse((key, Offer::Class(number))));
                 self.cursors.push(cursor);
             }
         }
@@ -224,7 +229,7 @@ impl<'c> Choice<'c> {
             }
             counts.insert(*host, *count);
         }
-        let named = counts.keys().chain(wants.earlier.keys()).copied();
+        let named = counts.keys().chain(wants.earlier.keys()).chain(wants.holders).copied();
         self.special = named.chain(wants.surroundings.hosts()).collect();
         for host in self.special.clone() {
             let class = room.seat(host).and_then(|seat| seat.class);
@@ -306,6 +311,7 @@ impl<'c> Choice<'c> {
             count: self.counted(count),
             disliked,
             earlier: Reverse(earlier),
+            lacks_image: !self.wants.holders.contains(&rung.host),
             fill: if self.packs {
                 u32::MAX - rung.fullness
             } else {

@@ -11,10 +11,15 @@ use super::shape::{Layout, Shape};
 use crate::liveness::{is_settling, judge, partitions};
 use crate::observed::ObservedHost;
 use crate::world::World;
+use heddle_protocol::digest::Digest;
+use heddle_protocol::host_spec::Template;
 use heddle_protocol::id::{HostId, WorkloadId};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Hosts that come first because they hold an image: each is looked at by itself.
+const HOLDERS_MAX: usize = 256;
 
 /// The fleet while it is planned.
 pub(crate) struct Room<'a> {
@@ -26,6 +31,8 @@ pub(crate) struct Room<'a> {
     /// The zone of each host that counts as cut off.
     cut_off: BTreeMap<HostId, String>,
     layouts: BTreeMap<Arc<Shape>, Arc<Layout>>,
+    /// Hosts that hold images, by these.
+    holders: BTreeMap<BTreeSet<Digest>, Arc<BTreeSet<HostNo>>>,
     /// Where workloads are that keep away from others, are kept away from, or are near: as far as this plan decided.
     whereabouts: BTreeMap<WorkloadId, BTreeMap<HostNo, u32>>,
     /// What this plan put on hosts, if workloads differ in priority.
@@ -61,6 +68,7 @@ impl<'a> Room<'a> {
             judged_anew,
             cut_off: zones.into_iter().flat_map(hosts).collect(),
             layouts: BTreeMap::new(),
+            holders: BTreeMap::new(),
             whereabouts: BTreeMap::new(),
             came: BTreeMap::new(),
         }
@@ -171,6 +179,17 @@ impl<'a> Room<'a> {
         layout
     }
 
+    /// The emptiest of the hosts that hold a template's images.
+    pub(crate) fn holders(&mut self, template: &Template) -> Arc<BTreeSet<HostNo>> {
+        let images = images_of(template);
+        if let Some(known) = self.holders.get(&images) {
+            return known.clone();
+        }
+        let found = Arc::new(holders(self.world, &images));
+        self.holders.insert(images, found.clone());
+        found
+    }
+
     /// Whether a host is one that fits.
     pub(crate) fn fits(&self, layout: &Layout, host: HostNo) -> bool {
         let named = || {
@@ -207,6 +226,28 @@ impl<'a> Room<'a> {
     pub(crate) fn set_whereabouts(&mut self, id: &WorkloadId, hosts: BTreeMap<HostNo, u32>) {
         self.whereabouts.insert(id.clone(), hosts);
     }
+}
+
+/// The emptiest of the hosts on which units are placed that have all of some images. As they were before any plan, so that it
+/// does not matter who asks first.
+pub(crate) fn holders(world: &World, images: &BTreeSet<Digest>) -> BTreeSet<HostNo> {
+    let templates = world.templates.iter();
+    let having = templates.filter(|(_, other)| images.is_subset(&images_of(other)));
+    let having: BTreeSet<&Digest> = having.map(|(digest, _)| digest).collect();
+    let sets = world.places.values().flat_map(|place| &place.sets);
+    let hosts = sets
+        .filter(|set| having.contains(&set.template))
+        .flat_map(|set| set.hosts.keys());
+    let fleet = world.fleet();
+    let seat = |host: HostNo| Some((fleet.seat(host)?.fullness, fleet.seat(host)?.rank, host));
+    let hosts = hosts.filter_map(|host| seat(fleet.number(host)?));
+    let hosts: BTreeSet<_> = hosts.collect();
+    hosts.into_iter().map(|(.., host)| host).take(HOLDERS_MAX).collect()
+}
+
+/// What an agent fetches for a template.
+pub(crate) fn images_of(template: &Template) -> BTreeSet<Digest> {
+    template.components.iter().map(|component| component.artifact).collect()
 }
 
 /// What is known of the replicas on a host.

@@ -12,6 +12,7 @@ use heddle_protocol::id::HostId;
 use heddle_protocol::record::Replicas;
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Places what is missing, and notes how much no host takes. Returns whether anything was placed.
 pub(super) fn take<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> bool {
@@ -57,6 +58,10 @@ fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u
         *earlier.entry(outgoing.host).or_default() += outgoing.count;
     }
     let kept: Vec<(HostNo, u32)> = draft.kept.values().map(|kept| (kept.host, kept.count)).collect();
+    let holders = match draft.need.template.filter(|_| intent.rules.prefer_image) {
+        Some(template) => room.holders(template),
+        None => Arc::default(),
+    };
     let surroundings = Surroundings::of(room, draft.id, intent);
     let reported = room.world.is_reported(draft.id);
     let chosen = {
@@ -68,6 +73,7 @@ fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u
             wanted: draft.wanted,
             kept: &kept,
             earlier: &earlier,
+            holders: &holders,
             surroundings: &surroundings,
             busy: &busy,
         };

@@ -16,7 +16,7 @@
 //! tick 3500ms                                time passes; hosts beat
 //! silence host-2 host-3 | wake host-2 | restart host-2 | leave host-2 | link down | link up | restart scheduler
 //! miss messages                              some to the scheduler were lost, because it was too slow
-//! apply web cpu=250m resource=gpu:1 priority=50 perhost=1 strategy=pack tolerate=spot skew=zone:1
+//! apply web cpu=250m resource=gpu:1 priority=50 perhost=1 strategy=pack preferImage=true tolerate=spot skew=zone:1
 //! apply web avoid=batch:host near=db:zone:5 prefer=disk:ssd:20      a weight makes a wish of a condition
 //! taint host-2 spot=yes:evict | untaint host-2 spot
 //! cordon host-2 | uncordon host-2 | drain host-2 | forget host-2 | delete web | undo web 1

@@ -105,7 +105,7 @@ impl Placement {
                 None => format!("{{ taint: {value} }}"),
             }),
             "perhost" => self.plain.push(format!("maxPerHost: {value}")),
-            "strategy" | "priority" => self.plain.push(format!("{key}: {value}")),
+            "strategy" | "priority" | "preferImage" => self.plain.push(format!("{key}: {value}")),
             _ => return false,
         }
         true
