@@ -62,30 +62,61 @@ pub struct Step {
     pub asked: Vec<Kept>,
     /// The placements that changed; none if they were too many.
     pub placed: Option<Vec<Kept>>,
-    /// The digest of these.
-    pub placed_digest: heddle_protocol::digest::Digest,
+    /// The digest of these; none until they are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_digest: Option<heddle_protocol::digest::Digest>,
 }
 
-/// One record. Values are JSON, and so text.
+/// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Its key.
     pub key: String,
     /// Its value; none if it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
+    pub value: Option<Text>,
 }
 
 impl Kept {
     fn of(key: &Key, value: Option<&Bytes>) -> Self {
         Self {
             key: key.to_string(),
-            value: value.map(|value| String::from_utf8_lossy(value).into_owned()),
+            value: value.cloned().map(Text),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, String::len)
+        self.key.len() + self.value.as_ref().map_or(0, |value| value.0.len())
+    }
+}
+
+/// The value of a record, which is JSON and so text, shared with whoever else holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Text(Bytes);
+
+impl Text {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
@@ -95,7 +126,7 @@ pub(crate) fn digest_of(placed: &[Kept]) -> heddle_protocol::digest::Digest {
     for kept in placed {
         bytes.extend_from_slice(kept.key.as_bytes());
         bytes.push(u8::from(kept.value.is_some()));
-        bytes.extend_from_slice(kept.value.as_deref().unwrap_or_default().as_bytes());
+        bytes.extend_from_slice(kept.value.as_ref().map_or(&[][..], Text::bytes));
         bytes.push(0);
     }
     heddle_protocol::digest::Digest::of(&bytes)
@@ -105,9 +136,8 @@ impl Step {
     /// What is kept of a batch that is about to be committed.
     pub(crate) fn of(batch: &Batch, premises: Premises, version: Version, at: UnixMs) -> Self {
         let places = batch.writes.iter().filter(|(key, _)| matches!(key, Key::Place(_)));
-        let placed: Vec<Kept> = places.map(|(key, value)| Kept::of(key, value.as_ref())).collect();
+        let placed = places.map(|(key, value)| Kept::of(key, value.as_ref()));
         let asked = batch.asked.iter().map(|(key, value)| Kept::of(key, value.as_ref()));
-        let fits = placed.iter().map(Kept::bytes).sum::<usize>() <= PLACED_BYTES_MAX;
         Self {
             version,
             at,
@@ -116,8 +146,22 @@ impl Step {
             base: None,
             premises,
             asked: asked.collect(),
-            placed_digest: digest_of(&placed),
-            placed: fits.then_some(placed),
+            placed: Some(placed.collect()),
+            placed_digest: None,
+        }
+    }
+
+    /// Whether its placements are so few that they are kept.
+    fn is_small(&self) -> bool {
+        let placed = self.placed.iter().flatten();
+        placed.map(Kept::bytes).sum::<usize>() <= PLACED_BYTES_MAX
+    }
+
+    /// Makes it what is written of it. Takes a while if it is large.
+    fn settle(&mut self) {
+        self.placed_digest = self.placed.as_deref().map(digest_of);
+        if !self.is_small() {
+            self.placed = None;
         }
     }
 
@@ -125,7 +169,7 @@ impl Step {
     pub(crate) fn found(&mut self, image: &Image) {
         let values = image.values.iter().map(|(key, value)| Kept {
             key: key.clone(),
-            value: Some(String::from_utf8_lossy(value).into_owned()),
+            value: Some(Text(value.clone())),
         });
         self.base = Some(values.collect());
     }
@@ -235,7 +279,7 @@ impl Past {
             state.since_base += bytes;
         }
         // What was placed is needed to go on from here.
-        state.previous = step.placed.is_some().then_some(step.version.n);
+        state.previous = step.is_small().then_some(step.version.n);
         let base = state.base;
         state.waiting.push((base, step));
         state.waiting_bytes += bytes;
@@ -269,8 +313,12 @@ impl Past {
         }
     }
 
-    async fn write_frame(&self, base: u64, frame: Vec<Step>) -> Result<(), StoreError> {
-        let parts = off_the_loop(move || encode(&frame, base)).await;
+    async fn write_frame(&self, base: u64, mut frame: Vec<Step>) -> Result<(), StoreError> {
+        let parts = off_the_loop(move || {
+            frame.iter_mut().for_each(Step::settle);
+            encode(&frame, base)
+        })
+        .await;
         let parts = parts.map_err(|error| StoreError::unavailable("compress a decision", error))?;
         for part in parts.map_err(|error| StoreError::Invalid(error.to_string()))? {
             self.store.append(part).await?;

@@ -26,7 +26,7 @@ const PULL_EXPIRES: Duration = Duration::from_secs(20);
 /// How much later than its end a request is taken for lost.
 const PULL_GRACE: Duration = Duration::from_secs(2);
 /// How long nothing may come for a request that nobody needs any more until it is taken for idle.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_secs(1);
 /// When a message whose taker is not heard of goes to another one.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(12);
 /// Messages in work over all replicas of a workload.

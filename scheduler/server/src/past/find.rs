@@ -182,7 +182,7 @@ mod tests {
             premises: Premises::default(),
             asked: Vec::new(),
             placed: Some(Vec::new()),
-            placed_digest: Digest::of(b""),
+            placed_digest: None,
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
             (0..20_000)
                 .map(|n| Kept {
                     key: noise(n),
-                    value: Some(noise(n + 1_000_000)),
+                    value: Some(noise(n + 1_000_000).into()),
                 })
                 .collect(),
         );

@@ -3,7 +3,7 @@
 //! In: steps from a base on. Out: what the planner of today decides from the same records and the same words of hosts, and
 //! whether that is what was decided then. Plain functions over plain values.
 
-use super::{Kept, Step, digest_of};
+use super::{Kept, Step, Text, digest_of};
 use heddle_protocol::api::replay::{Replayed, Waited};
 use heddle_protocol::id::WorkloadId;
 use heddle_protocol::key::Key;
@@ -48,7 +48,7 @@ impl Again {
         let mut world = before.clone();
         world.suppose(&step.premises, also);
         let (plan, report) = plan(&world, step.premises.now);
-        let mut places: BTreeMap<Key, Option<String>> = BTreeMap::new();
+        let mut places: BTreeMap<Key, Option<Text>> = BTreeMap::new();
         for kept in &step.asked {
             if let Some(key @ Key::Place(_)) = Key::parse(&kept.key) {
                 places.insert(key, kept.value.clone());
@@ -56,8 +56,7 @@ impl Again {
         }
         let writes = plan.writes().map_err(|error| ReplayError::Record(error.to_string()))?;
         for write in writes {
-            let value = write.value.map(|value| String::from_utf8_lossy(&value).into_owned());
-            places.insert(write.key, value);
+            places.insert(write.key, write.value.map(Text::from));
         }
         let placed = places.into_iter().map(|(key, value)| Kept {
             key: key.to_string(),
@@ -72,7 +71,7 @@ impl Again {
     }
 
     fn is_same(&self, step: &Step) -> bool {
-        digest_of(&self.placed) == step.placed_digest
+        Some(digest_of(&self.placed)) == step.placed_digest
     }
 }
 
@@ -130,7 +129,12 @@ fn difference(again: &Again, step: &Step) -> String {
     let then: Vec<&Kept> = step.placed.iter().flatten().collect();
     let only = |these: &[&Kept], those: &[&Kept]| -> Vec<String> {
         let one = these.iter().find(|kept| !those.contains(kept));
-        one.map(|kept| format!("{} {}", kept.key, kept.value.as_deref().unwrap_or("gone")))
+        let text = |kept: &&&Kept| {
+            kept.value.as_ref().map_or("gone".into(), |value| {
+                String::from_utf8_lossy(value.bytes()).into_owned()
+            })
+        };
+        one.map(|kept| format!("{} {}", kept.key, text(&kept)))
             .into_iter()
             .collect()
     };
@@ -166,7 +170,7 @@ fn end(world: &mut World, step: &Step) -> Result<(), ReplayError> {
 }
 
 fn take(world: &mut World, kept: &Kept) -> Result<(), ReplayError> {
-    let taken = world.apply_write(&kept.key, kept.value.as_deref().map(str::as_bytes));
+    let taken = world.apply_write(&kept.key, kept.value.as_ref().map(Text::bytes));
     taken.map(drop).map_err(|error| ReplayError::Record(error.to_string()))
 }
 
