@@ -4,7 +4,8 @@
 use crate::agent::Agent;
 use crate::truth::Truth;
 use heddle_protocol::id::WorkloadId;
-use heddle_protocol::record::Replicas;
+use heddle_protocol::key::Key;
+use heddle_protocol::record::{Replicas, WorkloadRecord};
 use std::collections::BTreeMap;
 
 /// How long replicas must have answered to count as had, in milliseconds: so long a report may be on its way, and one that the
@@ -14,7 +15,11 @@ const KNOWN_AFTER_MS: u64 = 1_000;
 
 /// What each workload must not fall below.
 #[derive(Debug, Default)]
-pub struct Floors(BTreeMap<WorkloadId, Floor>);
+pub struct Floors {
+    floors: BTreeMap<WorkloadId, Floor>,
+    /// The newest commit that was looked at.
+    seen: u64,
+}
 
 #[derive(Debug, Default)]
 struct Floor {
@@ -45,19 +50,20 @@ impl Floors {
     /// Looks at a world in which nothing is broken.
     pub fn check(&mut self, truth: &Truth, agents: &[Agent], now: u64) -> Option<String> {
         let deletions = |id: &WorkloadId| truth.deletions.get(id).copied().unwrap_or(0);
-        self.0
+        self.floors
             .retain(|id, floor| truth.workloads.contains_key(id) && floor.deletions == deletions(id));
+        self.lower(truth);
         let mut reachable: BTreeMap<WorkloadId, u32> = BTreeMap::new();
         for (unit, count) in agents.iter().flat_map(Agent::served) {
             *reachable.entry(unit.workload).or_default() += count;
         }
         for (id, record) in &truth.workloads {
             let Replicas::Count(wanted) = record.intent.replicas else {
-                self.0.remove(id);
+                self.floors.remove(id);
                 continue;
             };
             let has = reachable.get(id).copied().unwrap_or(0);
-            let floor = self.0.entry(id.clone()).or_insert_with(|| Floor {
+            let floor = self.floors.entry(id.clone()).or_insert_with(|| Floor {
                 deletions: deletions(id),
                 ..Floor::default()
             });
@@ -71,5 +77,20 @@ impl Floors {
             floor.rise(has.min(wanted), now);
         }
         None
+    }
+
+    /// What was wanted for a moment only may go as well: fewer, and at once more again.
+    fn lower(&mut self, truth: &Truth) {
+        let commits = truth.commits.range(self.seen + 1..).map(|(_, commit)| commit);
+        for change in commits.flat_map(|commit| &commit.changes) {
+            let Key::Workload(id) = &change.key else { continue };
+            let record = change.is::<WorkloadRecord>();
+            if let (Some(floor), Some(Replicas::Count(wanted))) =
+                (self.floors.get_mut(id), record.map(|record| record.intent.replicas))
+            {
+                floor.at = floor.at.min(wanted);
+            }
+        }
+        self.seen = truth.n();
     }
 }
