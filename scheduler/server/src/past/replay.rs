@@ -7,6 +7,7 @@ use super::{Kept, Step, Text, digest_of};
 use heddle_protocol::api::replay::{Replayed, Waited};
 use heddle_protocol::id::WorkloadId;
 use heddle_protocol::key::Key;
+use heddle_protocol::report::WaitingOn;
 use heddle_scheduler_core::plan::PLANNER;
 use heddle_scheduler_core::{LivenessOptions, Plan, PlanReport, World, explain, plan};
 use std::collections::BTreeMap;
@@ -188,7 +189,10 @@ fn answer(step: &Step, again: &Again, explanation: Option<heddle_protocol::api::
         different.dedup();
     }
     let mut changes = again.report.changes();
+    // Of units that were not looked at is not known how they fared, and it did not matter.
+    let looked_at = |id: &WorkloadId| step.premises.looked_at.iter().any(|known| known.workload == *id);
     let waiting = again.report.waiting().into_iter();
+    let waiting = waiting.filter(|(id, on)| !matches!(on, WaitingOn::Units { .. }) || looked_at(id));
     let mut waiting: Vec<Waited> = waiting.map(|(workload, on)| Waited { workload, on }).collect();
     let mut asked: Vec<String> = step.asked.iter().map(|kept| kept.key.clone()).collect();
     let more = changes.len() > CHANGES_MAX
