@@ -101,6 +101,10 @@ impl Scheduler {
         if self.queue.is_empty() && now < self.plan_after {
             return;
         }
+        // A plan goes by how long hosts have been silent. Whoever it takes for lost is said to be lost first: what comes of
+        // it is looked at again when such a host is heard while the commit is under way.
+        let noted = self.world.apply(Fact::TimePassed { now: self.heard_at });
+        self.follow(noted);
         let queue = change::next_changes(&mut self.queue, BATCH_MAX);
         let dirty = std::mem::take(&mut self.dirty);
         self.replan = false;
