@@ -2,7 +2,7 @@
 
 use crate::command::{
     agent, apply, audit, backup, completions, contexts, delete, describe, events, explain, get, hosts, key, logs, plan,
-    replay, restore, scheduler, schema, status, undo, validate, version,
+    rebalance, replay, restore, scheduler, schema, status, undo, validate, version,
 };
 use crate::{exit, up};
 use clap::{Parser, Subcommand};
@@ -52,6 +52,8 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Show how past commits came to be
     Audit(audit::AuditArgs),
+    /// Move replicas that are better elsewhere by now, so many and no more
+    Rebalance(rebalance::RebalanceArgs),
     /// Make a past decision again, and show what was decided
     Replay(replay::ReplayArgs),
     /// Show what a workload's components wrote
@@ -111,6 +113,7 @@ impl Command {
             Command::Undo(args) => args.json,
             Command::Events(args) => args.json,
             Command::Audit(args) => args.json,
+            Command::Rebalance(args) => args.json,
             Command::Replay(args) => args.json,
             Command::Logs(args) => args.json,
             Command::Hosts(args) => args.json,

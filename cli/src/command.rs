@@ -16,6 +16,7 @@ pub mod hosts;
 pub mod key;
 pub mod logs;
 pub mod plan;
+pub mod rebalance;
 pub mod replay;
 pub mod restore;
 pub mod role;
@@ -45,6 +46,7 @@ pub async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Undo(args) => undo::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
         Command::Audit(args) => audit::run(args, output).await,
+        Command::Rebalance(args) => rebalance::run(args, output).await,
         Command::Replay(args) => replay::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Hosts(args) => hosts::run(args, output).await,

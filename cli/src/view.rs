@@ -6,6 +6,7 @@ pub mod events;
 pub mod explain;
 pub mod hosts;
 pub mod objects;
+pub mod rebalance;
 pub mod replay;
 pub mod status;
 pub mod table;

@@ -34,10 +34,12 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Specs that came whole.
+    /// Specs that came, with all their chunks.
     pushes,
-    /// Their bytes.
+    /// The bytes that came for them.
     push_bytes,
+    /// Those of them that came as deltas.
+    deltas,
     /// Chunks of specs that were answered with the next offset.
     chunks,
     /// Specs that were accepted and new.

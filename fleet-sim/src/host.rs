@@ -12,7 +12,8 @@ use crate::options::FleetOptions;
 use crate::timer::{Due, Timers};
 use bytes::Bytes;
 use heddle_agent_core::{Identity, Sender, accept, read_spec};
-use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::defaults::CHUNKED_BYTES_MAX;
+use heddle_protocol::envelope::{self, Kept, Kind};
 use heddle_protocol::host_report::{
     Accepted, Engine, Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal,
 };
@@ -87,6 +88,7 @@ pub(crate) struct Host {
     /// One more for each start: what was due for an earlier one is not.
     life: u64,
     accepted: Option<Accepted>,
+    kept: Kept,
     units: Units,
     seq: u64,
     status_seq: u64,
@@ -117,6 +119,7 @@ impl Host {
             presence: Presence::Away,
             life: 0,
             accepted: None,
+            kept: Kept::default(),
             units: Units::default(),
             seq: 0,
             status_seq: 0,
@@ -159,6 +162,7 @@ impl Host {
         self.presence = Presence::Away;
         self.life += 1;
         self.accepted = None;
+        self.kept.forget();
         self.units.end(turn.ledger);
     }
 
@@ -296,7 +300,15 @@ impl Host {
         let begun = Instant::now();
         add(&turn.counters.pushes, 1);
         add(&turn.counters.push_bytes, envelope.len() as u64);
-        let read = verified(envelope, &turn.options.realm_keys).and_then(read_spec);
+        let whole = self.kept.whole(envelope, CHUNKED_BYTES_MAX);
+        let whole = whole.map_err(|e| SpecRefusal::NotKept(e.to_string()));
+        let read = whole.and_then(|made| {
+            let envelope = made.as_deref().unwrap_or(envelope);
+            add(&turn.counters.deltas, u64::from(made.is_some()));
+            let read = verified(envelope, &turn.options.realm_keys).and_then(read_spec)?;
+            self.kept.keep(envelope);
+            Ok(read)
+        });
         let taken = read.and_then(|read| {
             let accepted = accept(&self.me, self.accepted, Sender::Network, &read)?;
             Ok((accepted, read.spec.body))

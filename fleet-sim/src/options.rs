@@ -82,5 +82,6 @@ fn features() -> BTreeSet<Feature> {
         Feature::LOGGING,
         Feature::SECRETS,
         Feature::RUN,
+        Feature::SPEC_DELTA,
     ])
 }

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod logs;
 pub mod objects;
 pub mod realm;
+pub mod rebalance;
 pub mod replay;
 pub mod status;
 pub mod step;

@@ -263,6 +263,9 @@ pub enum SpecRefusal {
     /// The envelope cannot be read.
     #[error("the spec cannot be read: {0}")]
     Unreadable(String),
+    /// It is a delta from a spec that is not held: it has to come whole.
+    #[error("{0}; it has to come whole")]
+    NotKept(String),
     /// No trusted realm key signed it.
     #[error("no trusted realm key signed it: {0}")]
     Signature(String),

@@ -53,6 +53,8 @@ impl Feature {
     pub const WRPC: Self = Self::known("wrpc@0.0.1");
     /// Runs `wasi:cli/run`: services, jobs and cron triggers.
     pub const RUN: Self = Self::known("run");
+    /// Takes specs as deltas from the one before ([`crate::delta`]).
+    pub const SPEC_DELTA: Self = Self::known("spec-delta");
 
     const fn known(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))

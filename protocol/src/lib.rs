@@ -11,6 +11,7 @@ pub mod artifact;
 pub mod chunk;
 pub mod compile;
 pub mod defaults;
+pub mod delta;
 pub mod digest;
 pub mod envelope;
 pub mod error;

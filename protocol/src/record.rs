@@ -406,6 +406,10 @@ pub struct PlaceSet {
     pub calls: BTreeSet<RemoteExport>,
     /// How many on which host; never 0.
     pub hosts: BTreeMap<HostId, u32>,
+    /// How many of those are moved away because they are better elsewhere: they go once enough others are ready, or stay
+    /// after all if those find no place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moving: BTreeMap<HostId, u32>,
 }
 
 /// `secret.<ns>.<name>`: a named reference to a secret. The value is nowhere in the store.
@@ -619,6 +623,7 @@ impl PlaceSet {
             serves,
             calls,
             hosts: _,
+            moving: _,
         } = self;
         (generation, template, reserve_bytes) == (&other.generation, &other.template, &other.reserve_bytes)
             && (takes, http, serves, calls) == (&other.takes, &other.http, &other.serves, &other.calls)

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 /// All of them.
 pub const MUTANTS: &[&str] = &[
+    "a-delta-that-does-not-fit-is-repeated",
     "a-lost-link-stops-everything",
     "accepts-for-another-start",
     "accepts-older",
@@ -47,6 +48,7 @@ pub const MUTANTS: &[&str] = &[
     "unknown-is-success",
     "unwanted-units-stay",
     "unwritten-requests-are-forgotten",
+    "what-moves-goes-at-once",
 ];
 
 /// What came of a deliberate bug.

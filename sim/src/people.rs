@@ -51,7 +51,7 @@ impl Asked {
             AskOf::SetHost(host, _) | AskOf::Forget { host, .. } => host_id(*host).to_string(),
             AskOf::Platform(_) => "local".to_owned(),
             AskOf::ReusedId(_) => format!("default/w{REUSED}"),
-            AskOf::Status => String::new(),
+            AskOf::Rebalance(_) | AskOf::Status => String::new(),
         }
     }
 }
@@ -169,6 +169,7 @@ impl People {
             }
             AskOf::Forget { host, force } => ("host-forget", json!({ "host": host_id(*host), "force": force })),
             AskOf::Platform(form) => ("apply", json!({ "documents": [platform(*form)] })),
+            AskOf::Rebalance(budget) => ("rebalance", json!({ "budget": budget })),
             AskOf::Status => ("status", json!({})),
             AskOf::ReusedId(_) => {
                 let wish = Wish {

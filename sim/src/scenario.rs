@@ -147,6 +147,8 @@ pub enum AskOf {
     Forget { host: u32, force: bool },
     /// Apply the platform in one of its forms.
     Platform(u32),
+    /// Move at most so many replicas to where they are better.
+    Rebalance(u32),
     /// Ask for the status of everything.
     Status,
     /// Apply with an id that was used before, for something else.
@@ -219,7 +221,14 @@ impl Scenario {
             drain_ms: draw.log(1, 3_000),
         };
         let faults = faults(&mut draw, &on, hosts, zones, schedulers, storm_ms);
-        let asks = asks(&mut draw, hosts, zones, storm_ms);
+        let mut asks = asks(&mut draw, hosts, zones, storm_ms);
+        // Drawn by itself, so that the rest of a world is what it was before this could be asked.
+        let mut also = Draw::part(seed, "rebalances", 0);
+        let rebalances = if also.happens(0.4) { also.between(1, 4) } else { 0 };
+        asks.extend((0..rebalances).map(|_| Timed {
+            at: also.between(1_000, storm_ms),
+            what: AskOf::Rebalance(also.log(1, 50) as u32),
+        }));
         let slots = *draw.pick(&[2, 4, 10, 100]);
         Self {
             seed,

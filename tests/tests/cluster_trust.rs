@@ -9,7 +9,8 @@ use futures::StreamExt as _;
 use heddle_protocol::api::apply::Apply;
 use heddle_protocol::api::hosts::{HostState, MakeJoinToken};
 use heddle_protocol::api::{self, ErrorCode, Response};
-use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::defaults::CHUNKED_BYTES_MAX;
+use heddle_protocol::envelope::{self, Kept, Kind};
 use heddle_protocol::host_report::{SpecAnswer, SpecRefusal};
 use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
 use heddle_protocol::id::{BootId, HostId, Namespace, RequestId};
@@ -27,25 +28,39 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(10);
 
 /// Listens to what the scheduler pushes to a host.
-async fn overhear(fleet: &Fleet, host: &str) -> Result<Subscriber> {
+async fn overhear(fleet: &Fleet, host: &str) -> Result<Overheard> {
     let subject = spec_subject(fleet, host)?;
-    let heard = fleet.client().nats().subscribe(subject).await?;
+    let messages = fleet.client().nats().subscribe(subject).await?;
     fleet.client().nats().flush().await?;
-    Ok(heard)
+    let kept = Kept::default();
+    Ok(Overheard { messages, kept })
+}
+
+/// The specs that are pushed to a host, deltas made whole.
+struct Overheard {
+    messages: Subscriber,
+    kept: Kept,
 }
 
 fn spec_subject(fleet: &Fleet, host: &str) -> Result<String> {
     Ok(Subject::Host(fleet.realm()?, HostId::parse(host)?, HostVerb::Spec).to_string())
 }
 
-/// The next spec that is pushed, as it was signed.
-async fn next_spec(heard: &mut Subscriber) -> Result<(Vec<u8>, HostSpec)> {
-    let message = tokio::time::timeout(SOON, heard.next())
-        .await
-        .context("no spec was pushed")?
-        .context("no NATS")?;
-    let spec = envelope::read("spec", envelope::open(&message.payload)?.payload)?;
-    Ok((message.payload.to_vec(), spec))
+/// The next spec with so many units that is pushed, as it was signed.
+async fn next_spec(heard: &mut Overheard, units: usize) -> Result<(Vec<u8>, HostSpec)> {
+    loop {
+        let message = tokio::time::timeout(SOON, heard.messages.next())
+            .await
+            .context("no such spec was pushed")?
+            .context("no NATS")?;
+        let whole = heard.kept.whole(&message.payload, CHUNKED_BYTES_MAX)?;
+        let whole = whole.unwrap_or_else(|| message.payload.to_vec());
+        heard.kept.keep(&whole);
+        let spec: HostSpec = envelope::read("spec", envelope::open(&whole)?.payload)?;
+        if spec.body.units.len() == units {
+            return Ok((whole, spec));
+        }
+    }
 }
 
 async fn push(fleet: &Fleet, host: &str, bytes: Vec<u8>) -> Result<SpecAnswer> {
@@ -64,14 +79,15 @@ fn sealed(spec: &HostSpec, key: &SigningKey) -> Result<Vec<u8>> {
 #[test]
 fn an_agent_refuses_forged_replayed_and_misdirected_specs_and_runs_on() -> Outcome {
     cluster(FleetOptions::hosts(2), async |fleet| {
+        // From the first one on: what follows may be a delta from it.
+        let mut heard = overhear(fleet, "host-1").await?;
         fleet
             .apply_and_wait(&together([PLATFORM, &probe("web", 1).replicas(2).yaml()]))
             .await?;
-        let mut heard = overhear(fleet, "host-1").await?;
         fleet.apply_and_wait(&hello("second").replicas(2).yaml()).await?;
-        let (old_bytes, _) = next_spec(&mut heard).await?;
+        let (old_bytes, _) = next_spec(&mut heard, 2).await?;
         fleet.apply_and_wait(&hello("third").replicas(2).yaml()).await?;
-        let (_, current) = next_spec(&mut heard).await?;
+        let (_, current) = next_spec(&mut heard, 3).await?;
         let held = fleet
             .host_settled("host-1", SOON)
             .await?

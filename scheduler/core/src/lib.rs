@@ -43,6 +43,7 @@ pub use host_specs::{host_spec, host_specs};
 pub use host_status::{host_status, host_statuses};
 pub use liveness::{HostLiveness, LivenessOptions};
 pub use observed::ObservedHost;
+pub use plan::rebalance::decide_rebalance;
 pub use plan::{Plan, PlanReport, plan, plan_only};
 pub use wait::waited;
 pub use workload_status::{workload_status, workload_statuses};

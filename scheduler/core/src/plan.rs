@@ -7,6 +7,7 @@
 pub(crate) mod job;
 mod keep;
 mod preempt;
+pub(crate) mod rebalance;
 mod retire;
 mod roll_out;
 mod take;
@@ -334,7 +335,7 @@ pub(crate) struct Kept {
     pub(crate) unheard: bool,
 }
 
-/// Replicas that go: of an earlier generation, or on a host that is lost or being emptied.
+/// Replicas that go: of an earlier generation, on a host that is lost or being emptied, or better elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     pub(crate) host: HostNo,
@@ -346,6 +347,8 @@ pub(crate) struct Outgoing {
     pub(crate) ready: u32,
     /// What is known of their host.
     pub(crate) standing: Standing,
+    /// Whether they go only because they are better elsewhere.
+    pub(crate) moving: bool,
 }
 
 impl<'a> Draft<'a> {

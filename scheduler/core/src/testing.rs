@@ -14,16 +14,18 @@ use crate::apply::{
 use crate::check::{check_places, check_plan, check_specs};
 use crate::fact::{EventDraft, Fact, Noted};
 use crate::host_specs::host_specs;
+use crate::plan::rebalance::decide_rebalance;
 use crate::plan::{PlanReport, plan, plan_only};
 use crate::world::{Dirty, World};
 use heddle_protocol::api::ApiError;
 use heddle_protocol::api::apply::Applied;
+use heddle_protocol::api::rebalance::{Rebalance, Rebalanced};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::artifact::ArtifactInfo;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Capacity, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
 use heddle_protocol::host_spec::{CapabilityOffer, Feature, HostSpecBody, Wasi};
-use heddle_protocol::id::{BootId, HostId, Realm, UnitId, Version, WorkloadId};
+use heddle_protocol::id::{BootId, HostId, Namespace, Realm, UnitId, Version, WorkloadId};
 use heddle_protocol::report::PlacementChange;
 use heddle_protocol::time::{Mono, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -305,6 +307,22 @@ impl TestFleet {
         let (applied, _) = decision.preview(&self.world, self.world.head.n + 1, self.now);
         self.commit(&decision.writes);
         applied
+    }
+
+    /// Moves at most so many replicas to where they are better by now.
+    ///
+    /// # Errors
+    /// As [`decide_rebalance`].
+    pub fn rebalance(&mut self, budget: u32) -> Result<Rebalanced, ApiError> {
+        let asked = Rebalance {
+            workloads: Vec::new(),
+            in_namespace: false,
+            budget,
+            dry_run: false,
+        };
+        let (writes, moves) = decide_rebalance(&self.world, &asked, &Namespace::fallback(), self.now)?;
+        self.commit(&writes);
+        Ok(moves)
     }
 
     /// Takes committed writes in.

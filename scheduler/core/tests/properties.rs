@@ -61,6 +61,7 @@ enum Step {
     Set(usize, HostAdmin),
     Tick(u64),
     RestartScheduler,
+    Rebalance(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -84,6 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(host, admin)| Step::Set(host, admin)),
         4 => (1..60u64).prop_map(|tenths| Step::Tick(tenths * 100)),
         1 => Just(Step::RestartScheduler),
+        2 => (1..6u32).prop_map(Step::Rebalance),
     ]
 }
 
@@ -175,6 +177,7 @@ fn carry_out(fleet: &mut TestFleet, step: &Step) -> bool {
         }
         Step::Tick(ms) => fleet.tick(*ms),
         Step::RestartScheduler => fleet.restart_scheduler(),
+        Step::Rebalance(budget) => drop(fleet.rebalance(*budget).unwrap()),
         _ => {}
     }
     false

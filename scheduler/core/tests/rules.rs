@@ -449,6 +449,7 @@ enum Step {
     Silence(usize),
     Wake(usize),
     Ready(usize),
+    Rebalance(u32),
     Tick(u64),
 }
 
@@ -494,6 +495,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4usize).prop_map(Step::Silence),
         1 => (0..4usize).prop_map(Step::Wake),
         3 => (0..4usize).prop_map(Step::Ready),
+        2 => (1..5u32).prop_map(Step::Rebalance),
         2 => (1..50u64).prop_map(|tenths| Step::Tick(tenths * 100)),
     ]
 }
@@ -549,6 +551,7 @@ fn carry_out(fleet: &mut TestFleet, step: &Step) {
         Step::Silence(index) => fleet.silence(&name(index)),
         Step::Wake(index) => fleet.wake(&name(index)),
         Step::Ready(index) => fleet.make_ready(|host, _| host.as_str() == name(index)),
+        Step::Rebalance(budget) => drop(fleet.rebalance(*budget).unwrap()),
         Step::Tick(ms) => fleet.tick(*ms),
     }
 }

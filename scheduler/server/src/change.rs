@@ -3,6 +3,10 @@
 //! Everything here is a plain function over plain values: the loop hands over what waits, and carries out what comes
 //! back.
 
+mod audit;
+
+pub use audit::audit;
+
 use crate::planned::{At, Draft, Planned};
 use crate::serve::Ask;
 use crate::store::{VALUE_BYTES_MAX, Write};
@@ -10,16 +14,17 @@ use bytes::Bytes;
 use heddle_protocol::api::apply::Applied;
 use heddle_protocol::api::hosts::{ForgetHost, JoinToken, SetHost, TaintHost};
 use heddle_protocol::api::objects::{Delete, Undo};
+use heddle_protocol::api::rebalance::Rebalance;
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::Hello;
-use heddle_protocol::id::{HostId, Version, WorkloadId};
+use heddle_protocol::id::{HostId, Namespace, WorkloadId};
 use heddle_protocol::key::Key;
 use heddle_protocol::mutant::mutant;
-use heddle_protocol::record::{AuditRecord, AuditedChange, AuditedRequest, PlaceRecord};
+use heddle_protocol::record::PlaceRecord;
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::{
-    Decision, Dirty, Known, Needed, PlanReport, ResolvedDocument, Undecided, World, apply, plan_only,
+    Decision, Dirty, Known, Needed, PlanReport, ResolvedDocument, Undecided, World, apply, decide_rebalance, plan_only,
 };
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +44,8 @@ pub enum Change {
     Delete(Delete),
     /// Take a workload back.
     Undo(Undo),
+    /// Move replicas that are better elsewhere.
+    Rebalance(Rebalance, Namespace),
     /// Say whether a host takes work.
     SetHost(SetHost),
     /// Put a taint on a host, or take it off.
@@ -223,9 +230,13 @@ fn planned(world: &World, decision: &Decision, dirty: &Dirty, now: Mono) -> Resu
 }
 
 /// The changes of the next commit. One that is held to its plan has a commit to itself, for the others would change what
-/// is planned.
+/// is planned; and so has one that moves replicas, for what it names as their new places must not be of an earlier generation
+/// before anything is started there.
 pub fn next_changes(queue: &mut VecDeque<Queued>, most: usize) -> Vec<Queued> {
-    let alone = |queued: &&Queued| matches!(queued.change, Change::Apply { at: Some(_), .. });
+    let alone = |queued: &&Queued| {
+        let change = &queued.change;
+        matches!(change, Change::Apply { at: Some(_), .. } | Change::Rebalance(..))
+    };
     let together = queue.iter().take(most).take_while(|queued| !alone(queued)).count();
     let count = if together == 0 { queue.len().min(1) } else { together };
     queue.drain(..count).collect()
@@ -293,6 +304,10 @@ fn decide_one(
         Change::Undo(undo) => applied(apply::decide_undo(world, undo, known, at)?),
         Change::Delete(delete) => applied(apply::decide_delete(world, &delete.objects, delete.ignore_missing, at)?),
         Change::RenewSecrets(newest) => applied(apply::renew_secrets(world, newest, known, at)?),
+        Change::Rebalance(asked, namespace) => {
+            let (writes, moves) = decide_rebalance(world, asked, namespace, now)?;
+            (writes, Draft::Rebalanced(moves))
+        }
         Change::SetHost(set) => applied(apply::decide_set_host(world, set, at)?),
         Change::TaintHost(taint) => applied(apply::decide_taint(world, taint, at)?),
         Change::ForgetHost(forget) => applied(apply::decide_forget(world, forget, now, at)?),
@@ -378,96 +393,6 @@ fn drop_no_ops(world: &World, writes: &mut BTreeMap<Key, Option<Bytes>>) {
     });
 }
 
-/// The audit record of a batch.
-pub fn audit(world: &World, batch: &Batch, version: Version, at: UnixMs, facts: Vec<String>) -> AuditRecord {
-    let requests = batch.decided.iter().filter_map(|decided| match &decided.asker {
-        Asker::Client(ask) => Some(AuditedRequest {
-            request_id: ask.request_id.clone(),
-            actor: ask.actor.clone(),
-            verb: ask.verb.clone(),
-            body_digest: ask.body_digest,
-            result: redacted(&ask.verb, &decided.answer),
-        }),
-        Asker::Host { .. } | Asker::Nobody => None,
-    });
-    let changes = batch.writes.iter().map(|(key, value)| AuditedChange {
-        key: key.to_string(),
-        before: before(world, key),
-        after: value.as_ref().map(|v| Digest::of(v)),
-    });
-    let mut record = AuditRecord {
-        n: version.n,
-        epoch: version.epoch,
-        at,
-        planner: env!("CARGO_PKG_VERSION").to_owned(),
-        requests: requests.collect(),
-        facts,
-        changes: changes.collect(),
-    };
-    if mutant("audit-leaves-changes-out") {
-        record.changes.pop();
-    }
-    if mutant("audit-leaves-requests-out") {
-        record.requests.clear();
-    }
-    shrink(&mut record);
-    record
-}
-
-/// What is remembered of an answer: all but a token's secret, which is shown once.
-fn redacted(verb: &str, answer: &serde_json::Value) -> serde_json::Value {
-    if verb == <heddle_protocol::api::hosts::MakeJoinToken as heddle_protocol::api::Verb>::NAME {
-        return serde_json::json!({ "token": "(shown once)", "realm_keys": answer.get("realm_keys") });
-    }
-    answer.clone()
-}
-
-/// The digest of what a record was. The world keeps values, not bytes, but writes the same bytes for the same value.
-fn before(world: &World, key: &Key) -> Option<Digest> {
-    match key {
-        Key::Workload(id) => world.workloads.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::Platform(name) => world.platforms.get(name).and_then(|r| Digest::of_json(r).ok()),
-        Key::Config(id) => world.configs.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::SecretRef(id) => world.secret_refs.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::NamespacePolicy(id) => {
-            let record = world.namespace_policies.get(id);
-            record.and_then(|r| Digest::of_json(r).ok())
-        }
-        Key::Quota(id) => world.quotas.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::Place(id) => world.places.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::Template(digest) => world.templates.contains_key(digest).then_some(*digest),
-        Key::Host(id) => world.hosts.get(id).and_then(|r| Digest::of_json(r).ok()),
-        Key::Policy(name) => world.policies.get(name).and_then(|r| Digest::of_json(r).ok()),
-    }
-}
-
-/// An audit record is one message. What does not fit is left out of it, the least needed first; the records themselves
-/// are in the same commit.
-fn shrink(record: &mut AuditRecord) {
-    let size = |record: &AuditRecord| serde_json::to_vec(record).map_or(0, |bytes| bytes.len());
-    if size(record) <= VALUE_BYTES_MAX {
-        return;
-    }
-    for request in &mut record.requests {
-        if let Some(answer) = request.result.as_object_mut() {
-            answer.remove("changes");
-            answer.remove("steps");
-            answer.remove("waiting");
-        }
-    }
-    if size(record) > VALUE_BYTES_MAX {
-        let left_out = record.changes.len();
-        record.changes.clear();
-        record.facts = vec![format!(
-            "{left_out} changed records are not listed: the record would be too large"
-        )];
-    }
-    if size(record) > VALUE_BYTES_MAX {
-        // The retry of such a request is answered from the state instead of from memory.
-        record.requests.clear();
-    }
-}
-
 /// The batch's writes as the store takes them.
 pub fn store_writes(batch: &Batch) -> Vec<Write> {
     batch
@@ -485,6 +410,7 @@ mod tests {
     use super::*;
     use heddle_protocol::artifact::ArtifactInfo;
     use heddle_protocol::host_spec::Wasi;
+    use heddle_protocol::id::Version;
     use heddle_protocol::manifest;
     use heddle_scheduler_core::LivenessOptions;
     use std::sync::Arc;

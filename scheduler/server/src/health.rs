@@ -75,6 +75,8 @@ metrics! {
     reports_total: "counter",
     /// Specs pushed to hosts.
     pushes_total: "counter",
+    /// Those of them that went as deltas.
+    pushes_as_deltas_total: "counter",
     /// Pushes that no host accepted: not answered, or refused.
     pushes_failed_total: "counter",
     /// Worker processes started to compile components.

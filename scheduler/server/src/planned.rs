@@ -7,6 +7,7 @@
 use crate::serve::fit;
 use heddle_protocol::api::apply::{Applied, AppliedObject, Waiting};
 use heddle_protocol::api::hosts::JoinToken;
+use heddle_protocol::api::rebalance::Rebalanced;
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::id::WorkloadId;
@@ -30,6 +31,8 @@ const PARTS_MAX: usize = 500_000;
 pub enum Draft {
     /// What became of objects.
     Applied(Applied),
+    /// What moves.
+    Rebalanced(Rebalanced),
     /// A join token.
     Token(JoinToken),
     /// Nothing.
@@ -43,6 +46,7 @@ impl Draft {
             Self::Applied(applied) => {
                 serde_json::to_value(with_plan(applied, commit, before, report)).unwrap_or_default()
             }
+            Self::Rebalanced(moves) => serde_json::to_value(Rebalanced { commit, ..moves }).unwrap_or_default(),
             Self::Token(token) => serde_json::to_value(token).unwrap_or_default(),
             Self::Nothing => serde_json::Value::Null,
         }

@@ -1,16 +1,21 @@
-//! Pushing specs to hosts: the whole document, signed, repeated until the host's word agrees (D12).
+//! Pushing specs to hosts: the whole document, signed, repeated until the host's word agrees (D12). To a start of an agent
+//! that took one before, its bytes go as a delta from that one; where that does not fit, the next push is whole again.
 //!
 //! What each host should hold is derived from the world; what it does hold is in its heartbeats. The difference is all
 //! that decides here. Lost, repeated and reordered pushes need no special case.
 //!
 //! A commit only says that some hosts' specs are in doubt ([`Pusher::doubt`]). They are worked out when it is their turn
 //! to be pushed to, a few at a time, so that a commit that concerns ten thousand hosts keeps nobody else waiting, and
-//! several commits in a row cost a host one push. Once a host holds its spec, only the digest of it is kept.
+//! several commits in a row cost a host one push. Once a host holds its spec, only its digest and its outline are kept.
+
+#[cfg(test)]
+mod tests;
 
 use crate::outside::{Around, Outside};
 use crate::secret::{Need, Recipient, Sealing, SecretPool, needs_of};
 use anyhow::Context as _;
 use bytes::Bytes;
+use heddle_protocol::delta::Outline;
 use heddle_protocol::digest::Digest;
 use heddle_protocol::envelope::{self, Kind};
 use heddle_protocol::host_report::{Accepted, SpecAnswer, SpecRefusal};
@@ -22,6 +27,7 @@ use heddle_protocol::subject::{HostVerb, Subject};
 use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one push waits for its answer. An agent answers before it does any work.
@@ -88,6 +94,8 @@ struct Wanted {
     sent: Option<Sent>,
     /// Whether some of them could not be had in time for the last push.
     lacking: bool,
+    /// The document that a start of the host's agent took last, if it takes deltas.
+    took: Option<(BootId, Arc<Outline>)>,
 }
 
 /// The secrets that one start of a host's agent was sent with one body, in which versions.
@@ -114,6 +122,10 @@ pub struct Push {
     pub seal_key: String,
     /// Where the host has all of this but some secrets, those that it has: it is only pushed to if there are more.
     pub has: Option<BTreeMap<Digest, String>>,
+    /// Whether the host takes deltas.
+    pub takes_deltas: bool,
+    /// The document that it took last, if it does.
+    pub delta_from: Option<Arc<Outline>>,
 }
 
 impl Push {
@@ -126,6 +138,8 @@ impl Push {
             secrets_within: Duration::ZERO,
             seal_key: String::new(),
             has: None,
+            takes_deltas: false,
+            delta_from: None,
         }
     }
 }
@@ -139,6 +153,10 @@ pub struct Pushed {
     pub boot_id: BootId,
     /// Its answer, or why there is none.
     pub answer: Result<SpecAnswer, String>,
+    /// The document that it was sent, if it takes deltas.
+    pub document: Option<Arc<Outline>>,
+    /// Whether it was sent as a delta.
+    pub as_delta: bool,
     /// The secrets that it carried, and those that it could not.
     pub secrets: Sealing,
     /// Whether nothing was sent, because there is no secret yet that the host does not have.
@@ -167,6 +185,7 @@ impl Pusher {
                     needs: needs_of(&body),
                     sent: None,
                     lacking: false,
+                    took: None,
                     body: Some(body),
                     digest,
                     version: head,
@@ -287,6 +306,11 @@ impl Pusher {
             },
             seal_key: to.seal_key.clone(),
             has,
+            takes_deltas: to.takes_deltas,
+            delta_from: match &wanted.took {
+                Some((boot, document)) if boot == boot_id && to.takes_deltas => Some(Arc::clone(document)),
+                _ => None,
+            },
         })
     }
 
@@ -336,6 +360,16 @@ impl Pusher {
             self.in_flight -= 1;
         }
         wanted.lacking = !pushed.secrets.missing.is_empty();
+        let document = pushed.document.clone();
+        match &pushed.answer {
+            Ok(SpecAnswer::Accepted(_)) => {
+                wanted.took = document.map(|document| (pushed.boot_id.clone(), document));
+            }
+            _ if pushed.held_back => {}
+            _ if mutant("a-delta-that-does-not-fit-is-repeated") => {}
+            // Whether it has what it was sent, and kept that, is not known.
+            _ => wanted.took = None,
+        }
         // An agent that accepts something else than it was sent would otherwise be pushed to without a pause.
         if let Ok(SpecAnswer::Accepted(accepted)) = &pushed.answer
             && sent.is_none_or(|digest| digest == accepted.digest)
@@ -355,6 +389,14 @@ impl Pusher {
         }
         if pushed.held_back {
             wanted.pause(now, jitter);
+            return false;
+        }
+        if let Ok(SpecAnswer::Refused {
+            reason: SpecRefusal::NotKept(_),
+            ..
+        }) = &pushed.answer
+        {
+            // It goes whole at once: nothing that it is a delta from is remembered any more.
             return false;
         }
         if let Ok(SpecAnswer::Refused {
@@ -407,20 +449,30 @@ fn versions(sealed: &BTreeMap<Digest, SealedSecret>) -> BTreeMap<Digest, String>
 }
 
 /// Adds what secrets can be had, signs a spec and hands it to its host.
-pub async fn push(outside: Around, key: std::sync::Arc<SigningKey>, secrets: SecretPool, push: Push) -> Pushed {
+pub async fn push(outside: Around, key: Arc<SigningKey>, secrets: SecretPool, push: Push) -> Pushed {
     let deliver = async |push| deliver(&*outside, &key, push).await.map_err(|e| format!("{e:#}"));
     carry(&secrets, push, deliver).await
+}
+
+/// A push that had an answer.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) answer: SpecAnswer,
+    /// The document that was sent, if the host takes deltas.
+    pub(crate) document: Option<Arc<Outline>>,
+    pub(crate) as_delta: bool,
 }
 
 pub(crate) async fn carry(
     pool: &SecretPool,
     mut push: Push,
-    deliver: impl AsyncFnOnce(Push) -> Result<SpecAnswer, String>,
+    deliver: impl AsyncFnOnce(Push) -> Result<Delivered, String>,
 ) -> Pushed {
     let to = Recipient {
         host: push.host.clone(),
         boot_id: push.spec.boot_id.clone(),
         seal_key: std::mem::take(&mut push.seal_key),
+        takes_deltas: push.takes_deltas,
     };
     let secrets = match push.needs.is_empty() {
         true => Sealing::default(),
@@ -435,210 +487,36 @@ pub(crate) async fn carry(
             deliver(push).await
         }
     };
+    let (answer, document, as_delta) = match answer {
+        Ok(delivered) => (Ok(delivered.answer), delivered.document, delivered.as_delta),
+        Err(e) => (Err(e), None, false),
+    };
     Pushed {
         host: to.host,
         boot_id: to.boot_id,
         answer,
+        document,
+        as_delta,
         secrets,
         held_back,
     }
 }
 
-async fn deliver(outside: &dyn Outside, key: &SigningKey, push: Push) -> anyhow::Result<SpecAnswer> {
+async fn deliver(outside: &dyn Outside, key: &SigningKey, push: Push) -> anyhow::Result<Delivered> {
     let subject = Subject::Host(push.spec.realm.clone(), push.host, HostVerb::Spec).to_string();
     let payload = envelope::to_bytes("spec", &push.spec)?;
-    let sealed = Bytes::from(envelope::seal(Kind::Spec, &payload, key)?);
-    let reply = outside.request(&subject, sealed, ANSWER_WITHIN).await?;
-    envelope::read("answer to a spec", &reply.payload).context("failed to push a spec")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host() -> HostId {
-        HostId::parse("h").unwrap()
-    }
-
-    fn recipient() -> Recipient {
-        Recipient {
-            host: host(),
-            boot_id: BootId::new("b"),
-            seal_key: String::new(),
-        }
-    }
-
-    fn body(count: u32) -> HostSpecBody {
-        let unit = heddle_protocol::host_spec::Unit {
-            workload: "w".parse().unwrap(),
-            generation: heddle_protocol::id::Generation(1),
-            template: Digest::of(b"t"),
-            count,
-        };
-        HostSpecBody {
-            units: vec![unit],
-            ..HostSpecBody::default()
-        }
-    }
-
-    fn due(pusher: &mut Pusher, accepted: Option<Accepted>, now: u64) -> Option<Version> {
-        let realm = Realm::parse("r").unwrap();
-        pusher
-            .due(&realm, &recipient(), accepted, Mono(now))
-            .map(|p| p.spec.version)
-    }
-
-    fn answer(pusher: &mut Pusher, answer: Result<SpecAnswer, String>, head: Version, now: u64) {
-        pusher.note(
-            &Pushed {
-                host: host(),
-                boot_id: BootId::new("b"),
-                answer,
-                secrets: Sealing::default(),
-                held_back: false,
-            },
-            head,
-            Mono(now),
-            1.0,
-        );
-    }
-
-    #[test]
-    fn a_host_is_pushed_to_until_its_word_agrees() {
-        let mut pusher = Pusher::default();
-        let head = Version { epoch: 1, n: 7 };
-        pusher.want(&host(), body(1), head).unwrap();
-        assert_eq!(due(&mut pusher, None, 0), Some(head));
-        assert_eq!(due(&mut pusher, None, 0), None, "one push at a time");
-        answer(&mut pusher, Err("lost".into()), head, 0);
-        assert_eq!(due(&mut pusher, None, 50), None, "not before the pause is over");
-        assert_eq!(due(&mut pusher, None, 100), Some(head));
-        let accepted = Accepted {
-            version: head,
-            digest: pusher.wanted_digest(&host()).unwrap(),
-        };
-        answer(&mut pusher, Ok(SpecAnswer::Accepted(accepted)), head, 100);
-        assert_eq!(due(&mut pusher, Some(accepted), 200), None);
-    }
-
-    #[test]
-    fn the_same_body_keeps_its_version_and_a_new_one_takes_the_heads() {
-        let mut pusher = Pusher::default();
-        pusher.want(&host(), body(1), Version { epoch: 1, n: 7 }).unwrap();
-        pusher.want(&host(), body(1), Version { epoch: 1, n: 8 }).unwrap();
-        assert_eq!(due(&mut pusher, None, 0), Some(Version { epoch: 1, n: 7 }));
-        answer(&mut pusher, Err(String::new()), Version { epoch: 1, n: 8 }, 0);
-        pusher.want(&host(), body(2), Version { epoch: 1, n: 9 }).unwrap();
-        assert_eq!(due(&mut pusher, None, 0), Some(Version { epoch: 1, n: 9 }));
-    }
-
-    #[test]
-    fn a_spec_that_changed_without_a_commit_waits_for_the_next_one() {
-        let mut pusher = Pusher::default();
-        let head = Version { epoch: 1, n: 7 };
-        pusher.want(&host(), body(1), head).unwrap();
-        let held = Accepted {
-            version: head,
-            digest: pusher.wanted_digest(&host()).unwrap(),
-        };
-        pusher.want(&host(), body(2), head).unwrap();
-        assert_eq!(due(&mut pusher, Some(held), 0), Some(head));
-        let refused = Pushed {
-            host: host(),
-            boot_id: BootId::new("b"),
-            answer: Ok(SpecAnswer::Refused {
-                reason: SpecRefusal::Older("1.7".into()),
-                accepted: Some(held),
-            }),
-            secrets: Sealing::default(),
-            held_back: false,
-        };
-        assert!(pusher.note(&refused, head, Mono(0), 1.0));
-        assert!(pusher.needs_newer_head(&refused, head));
-        let next = Version { epoch: 1, n: 8 };
-        assert!(!pusher.needs_newer_head(&refused, next));
-        assert_eq!(due(&mut pusher, Some(held), 100), Some(head));
-        pusher.note(&refused, next, Mono(100), 1.0);
-        assert_eq!(due(&mut pusher, Some(held), 1_000), Some(next));
-    }
-
-    #[test]
-    fn an_agent_that_accepts_something_else_is_not_pushed_to_without_a_pause() {
-        let mut pusher = Pusher::default();
-        let head = Version { epoch: 1, n: 7 };
-        pusher.want(&host(), body(1), head).unwrap();
-        assert!(due(&mut pusher, None, 0).is_some());
-        let other = Accepted {
-            version: head,
-            digest: Digest::of(b"other"),
-        };
-        answer(&mut pusher, Ok(SpecAnswer::Accepted(other)), head, 0);
-        assert_eq!(due(&mut pusher, Some(other), 50), None);
-        assert!(due(&mut pusher, Some(other), 200).is_some());
-    }
-
-    #[test]
-    fn a_spec_in_doubt_is_worked_out_first_and_one_that_is_held_is_not_kept() {
-        let mut pusher = Pusher::default();
-        let (head, boot) = (Version { epoch: 1, n: 7 }, BootId::new("b"));
-        pusher.doubt(&host());
-        assert!(pusher.must_work_out(&host(), &boot, None));
-        assert_eq!(pusher.wanted_digest(&host()), None);
-        pusher.want(&host(), body(1), head).unwrap();
-        assert!(!pusher.must_work_out(&host(), &boot, None));
-        assert!(due(&mut pusher, None, 0).is_some());
-        let digest = pusher.wanted_digest(&host()).unwrap();
-        let held = Accepted { version: head, digest };
-        answer(&mut pusher, Ok(SpecAnswer::Accepted(held)), head, 0);
-        assert!(!pusher.may_be_due(&host(), &boot, Some(held), Mono(0)));
-        assert!(!pusher.must_work_out(&host(), &boot, Some(held)));
-        // Another start of it holds nothing.
-        assert!(pusher.may_be_due(&host(), &boot, None, Mono(0)));
-        assert!(pusher.must_work_out(&host(), &boot, None));
-        pusher.want(&host(), body(1), Version { epoch: 1, n: 9 }).unwrap();
-        assert_eq!(due(&mut pusher, None, 0), Some(head), "the same body keeps its version");
-    }
-
-    #[test]
-    fn a_push_that_failed_is_due_again_after_its_pause_and_not_before() {
-        let mut pusher = Pusher::default();
-        let head = Version { epoch: 1, n: 7 };
-        pusher.want(&host(), body(1), head).unwrap();
-        assert!(due(&mut pusher, None, 0).is_some());
-        answer(&mut pusher, Err("lost".into()), head, 0);
-        assert!(pusher.retries(Mono(99)).is_empty());
-        assert_eq!(pusher.retries(Mono(100)), [host()]);
-        assert!(pusher.retries(Mono(100)).is_empty(), "it is told once");
-    }
-
-    #[test]
-    fn every_host_has_its_turn_although_the_first_ones_always_want_one() {
-        let mut agenda = Agenda::default();
-        let id = |n: u32| HostId::parse(&format!("h-{n}")).unwrap();
-        (0..5).for_each(|n| agenda.insert(id(n)));
-        let mut seen = Vec::new();
-        for _ in 0..10 {
-            seen.extend(agenda.pop());
-            agenda.insert(id(0));
-            agenda.insert(id(1));
-        }
-        assert!((0..5).all(|n| seen.contains(&id(n))), "{seen:?}");
-    }
-
-    #[test]
-    fn a_host_from_a_lost_future_gets_its_spec_signed_again() {
-        let mut pusher = Pusher::default();
-        pusher.want(&host(), body(1), Version { epoch: 1, n: 7 }).unwrap();
-        let held = Accepted {
-            version: Version { epoch: 1, n: 9 },
-            digest: Digest::of(b"other"),
-        };
-        assert!(due(&mut pusher, Some(held), 0).is_some());
-        let refused = SpecAnswer::Refused {
-            reason: SpecRefusal::Older("1.9".into()),
-            accepted: Some(held),
-        };
-        answer(&mut pusher, Ok(refused), Version { epoch: 2, n: 12 }, 0);
-        assert_eq!(due(&mut pusher, Some(held), 1_000), Some(Version { epoch: 2, n: 12 }));
-    }
+    let sealed = envelope::seal(Kind::Spec, &payload, key)?;
+    let from = push.delta_from.as_ref();
+    let delta = from.and_then(|from| envelope::as_delta(&sealed, from));
+    let document = push.takes_deltas.then(|| Outline::of(&payload)).flatten();
+    let document = document.map(Arc::new);
+    let as_delta = delta.is_some();
+    let sent = Bytes::from(delta.unwrap_or(sealed));
+    let reply = outside.request(&subject, sent, ANSWER_WITHIN).await?;
+    let answer = envelope::read("answer to a spec", &reply.payload).context("failed to push a spec")?;
+    Ok(Delivered {
+        answer,
+        document,
+        as_delta,
+    })
 }

@@ -33,7 +33,7 @@ use futures::FutureExt as _;
 use futures::stream::StreamExt as _;
 use heddle_protocol::api::ApiError;
 use heddle_protocol::host_report::HostReport;
-use heddle_protocol::host_spec::{HostSpec, HostSpecBody};
+use heddle_protocol::host_spec::{Feature, HostSpec, HostSpecBody};
 use heddle_protocol::id::{HostId, RequestId, Version};
 use heddle_protocol::mutant::mutant;
 use heddle_protocol::sign::SigningKey;
@@ -426,6 +426,7 @@ impl Scheduler {
         let now = self.now();
         let jitter = self.outside.chance();
         self.note_missing_secrets(pushed);
+        Metrics::add(&self.metrics.pushes_as_deltas_total, u64::from(pushed.as_delta));
         if self.pusher.note(pushed, self.world.head, now, jitter) {
             Metrics::add(&self.metrics.pushes_failed_total, 1);
             tracing::debug!(host = %pushed.host, answer = ?pushed.answer, "a push was not accepted");
@@ -523,6 +524,7 @@ impl Scheduler {
                 host,
                 boot_id: boot_id.clone(),
                 seal_key,
+                takes_deltas: hello.features.contains(&Feature::SPEC_DELTA),
             };
             if self.pusher.must_work_out(&to.host, &to.boot_id, accepted) {
                 worked_out += 1;

@@ -6,7 +6,7 @@ use crate::people::Asked;
 use crate::scenario::AskOf;
 use crate::truth::Truth;
 use heddle_protocol::key::Key;
-use heddle_protocol::record::{HostAdmin, HostRecord, Replicas, WorkloadRecord};
+use heddle_protocol::record::{HostAdmin, HostRecord, PlaceRecord, Replicas, WorkloadRecord};
 use serde_json::Value;
 
 /// Looks at the first definite answer to a request.
@@ -18,7 +18,8 @@ pub fn first(truth: &Truth, asked: &Asked) -> Option<(&'static str, String)> {
         _ => {
             let said = answer["commit"].as_u64();
             let mut objects = answer["objects"].as_array().into_iter().flatten();
-            if !objects.any(|object| object["name"] == asked.about().as_str()) {
+            let about_objects = !matches!(asked.what, AskOf::Rebalance(_));
+            if about_objects && !objects.any(|object| object["name"] == asked.about().as_str()) {
                 return Some((
                     "one-effect",
                     format!("{id} asked for {}, and the answer is {answer}", asked.about()),
@@ -58,7 +59,9 @@ pub fn again(truth: &Truth, asked: &Asked, answer: &Value) -> Option<(&'static s
     if !in_the_store && epoch(first) != epoch(answer) {
         return None;
     }
-    let differs = first["commit"] != answer["commit"] || first["objects"] != answer["objects"];
+    let differs = ["commit", "objects", "moves"]
+        .iter()
+        .any(|part| first[part] != answer[part]);
     let what = || {
         format!(
             "{} was answered with {first}, and again with {answer}",
@@ -82,6 +85,20 @@ fn without_effect(truth: &Truth, asked: &Asked, n: u64) -> Option<String> {
             let zoned = !record.intent.require.is_empty();
             let is_so = record.intent.replicas == wanted && zoned == wish.zone.is_some();
             (!is_so && others == 1).then(|| format!("{about} wants {:?}, and {wish:?} was asked", record.intent))
+        }
+        AskOf::Rebalance(budget) => {
+            let moving = |place: Option<PlaceRecord>| {
+                let sets = place.into_iter().flat_map(|place| place.sets);
+                sets.flat_map(|set| set.moving.into_values()).sum::<u32>()
+            };
+            let places = commit
+                .changes
+                .iter()
+                .filter(|change| matches!(change.key, Key::Place(_)));
+            let more = places.map(|change| moving(change.is()).saturating_sub(moving(change.was())));
+            let others = commit.audit.as_ref().map_or(0, |audit| audit.requests.len());
+            let more: u32 = more.sum();
+            (more > *budget && others == 1).then(|| format!("{more} replicas move, and {budget} may"))
         }
         AskOf::SetHost(host, admin) => {
             let known: HostRecord = written(Key::Host(host_id(*host)))?.is()?;

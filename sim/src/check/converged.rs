@@ -107,6 +107,9 @@ fn workload(
         let used: u32 = truth.units_now(host).values().map(|(count, _)| count).sum();
         used >= fleet.get(host).map_or(0, |facts| facts.slots)
     };
+    if let Some(host) = sets.iter().find_map(|set| set.moving.keys().next()) {
+        return Some(format!("a replica on {host} is still about to move"));
+    }
     let has: u32 = placed.values().sum();
     // What never becomes ready replaces nothing: what it was to replace stays.
     let is_bad = record.artifacts.values().any(|artifact| bad.contains(&artifact.digest));

@@ -103,7 +103,13 @@ impl WasmRunner {
 
     /// What this agent can do.
     pub(crate) fn features(&self) -> BTreeSet<Feature> {
-        let own = [Feature::WASI_P2, Feature::WASI_P3, Feature::HTTP, Feature::RUN];
+        let own = [
+            Feature::WASI_P2,
+            Feature::WASI_P3,
+            Feature::HTTP,
+            Feature::RUN,
+            Feature::SPEC_DELTA,
+        ];
         let links = self.links.has_network().then_some(Feature::WRPC);
         self.capabilities
             .features()

@@ -18,7 +18,7 @@ use heddle_protocol::api::artifact::{ArtifactChunk, ArtifactGet, CompiledAnswer,
 use heddle_protocol::api::logs::Logs;
 use heddle_protocol::defaults::CHUNKED_BYTES_MAX;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::envelope::{self, Kind};
+use heddle_protocol::envelope::{self, Kept, Kind};
 use heddle_protocol::host_report::{Fire, Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal};
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::{self, HostVerb, Subject};
@@ -107,6 +107,7 @@ async fn send(client: async_nats::Client, mut unsent: mpsc::Receiver<Outgoing>) 
 async fn listen(link: Link, me: Identity, realm_keys: Vec<String>, events: mpsc::Sender<SourceEvent>) {
     let mut state = link.state.clone();
     let mut specs = Receiver::new(CHUNKED_BYTES_MAX, SPECS_UNFINISHED_MAX);
+    let mut kept = Kept::default();
     let subjects = subject::all_of_host(&me.realm, &me.host);
     loop {
         // The client subscribes again by itself after a reconnect; this fails only when the client is closed.
@@ -127,7 +128,7 @@ async fn listen(link: Link, me: Identity, realm_keys: Vec<String>, events: mpsc:
             tokio::select! {
                 changed = state.changed() => if changed.is_err() { return },
                 message = messages.next() => match message {
-                    Some(message) => take(&link.client, &mut specs, &realm_keys, &events, message).await,
+                    Some(message) => take(&link.client, (&mut specs, &mut kept), &realm_keys, &events, message).await,
                     None => break,
                 },
             }
@@ -152,7 +153,7 @@ async fn tell_link(
 
 async fn take(
     client: &async_nats::Client,
-    specs: &mut Receiver,
+    (specs, kept): (&mut Receiver, &mut Kept),
     realm_keys: &[String],
     events: &mpsc::Sender<SourceEvent>,
     message: async_nats::Message,
@@ -178,8 +179,20 @@ async fn take(
                 return;
             }
             Received::Whole(envelope) => {
+                let envelope = match kept.whole(&envelope, CHUNKED_BYTES_MAX) {
+                    Ok(made) => made.map_or(envelope, Bytes::from),
+                    Err(e) => {
+                        tracing::debug!(error = %e, "a spec has to come whole");
+                        let reason = SpecRefusal::NotKept(e.to_string());
+                        answer_now(client, reply_to, &SpecAnswer::Refused { reason, accepted: None }).await;
+                        return;
+                    }
+                };
                 // Checking a signature and reading a large spec takes time: here, and not in the control loop.
                 let read = Box::new(cache::verify(&envelope, realm_keys));
+                if read.is_ok() {
+                    kept.keep(&envelope);
+                }
                 let reply = answer_later(client, reply_to);
                 SourceEvent::Spec {
                     read,

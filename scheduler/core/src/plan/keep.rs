@@ -13,6 +13,7 @@ use crate::place::shape::{Tree, levels};
 use crate::place::tally::Tally;
 use crate::place::{Fleet, HostView, Need};
 use heddle_protocol::id::{HostId, UnitId};
+use heddle_protocol::mutant::mutant;
 use heddle_protocol::record::{HostAdmin, Replicas};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -50,22 +51,31 @@ pub(super) fn keep<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) {
                 (false, is_current) => is_current && standing != Standing::Lost && !emptied && fits,
             };
             let rank = room.seat(number).map_or(0, |seat| seat.rank);
-            if stays {
+            let moving = match stays && !daemon && intent.job.is_none() {
+                true => set.moving.get(host).copied().unwrap_or(0).min(*count),
+                false => 0,
+            };
+            let staying = if stays { *count - moving } else { 0 };
+            if staying > 0 {
                 let kept = Kept {
                     host: number,
-                    count: *count,
-                    ready,
+                    count: staying,
+                    ready: ready.min(staying),
                     unheard: !heard,
                 };
                 draft.kept.insert(rank, kept);
-            } else {
+            }
+            if moving > 0 && mutant("what-moves-goes-at-once") {
+                room.remove(number, draft.take_of(index), moving);
+            } else if *count > staying {
                 draft.outgoing.push(Outgoing {
                     host: number,
                     rank,
                     set: index,
-                    count: *count,
-                    ready,
+                    count: *count - staying,
+                    ready: ready.saturating_sub(staying),
                     standing,
+                    moving: moving > 0,
                 });
             }
         }
@@ -178,7 +188,7 @@ fn drop_surplus<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, surplus: u32) {
 }
 
 /// A host's place in the spread.
-fn leaf_of(room: &Room<'_>, tree: &mut Tree, draft: &Draft<'_>, host: HostNo) -> u32 {
+pub(super) fn leaf_of(room: &Room<'_>, tree: &mut Tree, draft: &Draft<'_>, host: HostNo) -> u32 {
     let all = &draft.record.intent.spread;
     let rules = if draft.layout.by_host { all } else { levels(all) };
     let class = room.class_of(host);

@@ -101,6 +101,7 @@ pub(super) fn assemble(draft: &Draft<'_>, room: &Room<'_>) -> Option<PlaceRecord
             .values()
             .filter_map(|kept| Some((room.who(kept.host)?.id.clone(), kept.count)))
             .collect(),
+        moving: BTreeMap::new(),
         serves: intent.serves.clone(),
         calls: intent.calls.clone(),
     };
@@ -114,8 +115,10 @@ pub(super) fn assemble(draft: &Draft<'_>, room: &Room<'_>) -> Option<PlaceRecord
         } else {
             earlier.entry(outgoing.set).or_default()
         };
-        if let Some(who) = room.who(outgoing.host) {
-            *hosts.entry(who.id.clone()).or_default() += outgoing.count;
+        let Some(who) = room.who(outgoing.host) else { continue };
+        *hosts.entry(who.id.clone()).or_default() += outgoing.count;
+        if is_newest && outgoing.moving {
+            newest.moving.insert(who.id.clone(), outgoing.count);
         }
     }
     let mut sets = Vec::with_capacity(1 + earlier.len());
@@ -125,6 +128,7 @@ pub(super) fn assemble(draft: &Draft<'_>, room: &Room<'_>) -> Option<PlaceRecord
     let earlier = earlier.into_iter().filter_map(|(index, hosts)| {
         Some(PlaceSet {
             hosts,
+            moving: BTreeMap::new(),
             ..before.get(index)?.clone()
         })
     });

@@ -1,6 +1,6 @@
 //! Take: gives each missing replica the host that should have it, one after the other.
 
-use super::{Draft, job};
+use super::{Draft, Outgoing, job};
 use crate::place::bounds::Bounds;
 use crate::place::capacity::{Take, refusals_of};
 use crate::place::choose::{Wants, choose};
@@ -11,7 +11,7 @@ use crate::place::room::{Room, Standing};
 use heddle_protocol::id::HostId;
 use heddle_protocol::record::Replicas;
 use heddle_protocol::report::{Rejection, RejectionCount};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Places what is missing, and notes how much no host takes. Returns whether anything was placed.
@@ -24,8 +24,9 @@ pub(super) fn take<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> bool {
                 _ if room.awaits_taker(&draft.layout) => 0,
                 _ => place_replicas(draft, room, missing),
             };
-            draft.missing = missing - placed;
-            placed
+            let back = stay(draft, missing - placed);
+            draft.missing = missing - placed - back;
+            placed + back
         }
         Replicas::Daemon => place_daemons(draft, room),
     };
@@ -33,6 +34,31 @@ pub(super) fn take<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> bool {
         draft.tell_whereabouts(room);
     }
     placed > 0
+}
+
+/// Lets replicas that were to be moved stay, because nothing else takes their place; returns how many.
+fn stay(draft: &mut Draft<'_>, most: u32) -> u32 {
+    let mut back = 0;
+    if most == 0 {
+        return 0;
+    }
+    for moving in draft.outgoing.iter_mut().rev().filter(|outgoing| outgoing.moving) {
+        let count = moving.count.min(most - back);
+        let kept = draft.kept.entry(moving.rank).or_default();
+        kept.host = moving.host;
+        kept.unheard = moving.standing != Standing::Heard;
+        kept.count += count;
+        kept.ready += count.min(moving.ready);
+        moving.count -= count;
+        moving.ready -= count.min(moving.ready);
+        back += count;
+        if back == most {
+            break;
+        }
+    }
+    draft.outgoing.retain(|outgoing| outgoing.count > 0);
+    draft.kept.retain(|_, kept| kept.count > 0);
+    back
 }
 
 /// Places up to `missing` replicas; returns how many found a host.
@@ -52,9 +78,20 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) 
 }
 
 fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u32 {
+    let mut placed = 0;
+    for (host, count) in chosen(draft, room, missing) {
+        put(draft, room, host, count);
+        placed += count;
+    }
+    placed
+}
+
+/// The hosts that up to `missing` replicas would be placed on.
+pub(super) fn chosen(draft: &Draft<'_>, room: &mut Room<'_>, missing: u32) -> Vec<(HostNo, u32)> {
     let intent = &draft.record.intent;
     let mut earlier: BTreeMap<HostNo, u32> = BTreeMap::new();
-    for outgoing in draft.outgoing.iter().filter(|o| o.standing == Standing::Heard) {
+    let heard = |o: &&Outgoing| o.standing == Standing::Heard && !o.moving;
+    for outgoing in draft.outgoing.iter().filter(heard) {
         *earlier.entry(outgoing.host).or_default() += outgoing.count;
     }
     let kept: Vec<(HostNo, u32)> = draft.kept.values().map(|kept| (kept.host, kept.count)).collect();
@@ -64,27 +101,22 @@ fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u
     };
     let surroundings = Surroundings::of(room, draft.id, intent);
     let reported = room.world.is_reported(draft.id);
-    let chosen = {
-        let (draft, room): (&Draft<'_>, &Room<'_>) = (draft, room);
-        let is_kept = |host: HostNo| room.seat(host).is_some_and(|seat| draft.kept.contains_key(&seat.rank));
-        let busy = |host| draft.job.is_some() && (is_kept(host) || (reported && job::is_busy(draft, room, host)));
-        let wants = Wants {
-            intent,
-            wanted: draft.wanted,
-            kept: &kept,
-            earlier: &earlier,
-            holders: &holders,
-            surroundings: &surroundings,
-            busy: &busy,
-        };
-        choose(room, &draft.layout, &wants, missing)
+    let room: &Room<'_> = room;
+    let moving: BTreeSet<HostNo> = draft.outgoing.iter().filter(|o| o.moving).map(|o| o.host).collect();
+    let is_kept = |host: HostNo| room.seat(host).is_some_and(|seat| draft.kept.contains_key(&seat.rank));
+    let runs = |host| draft.job.is_some() && (is_kept(host) || (reported && job::is_busy(draft, room, host)));
+    // What is moved away does not come back.
+    let busy = |host| moving.contains(&host) || runs(host);
+    let wants = Wants {
+        intent,
+        wanted: draft.wanted,
+        kept: &kept,
+        earlier: &earlier,
+        holders: &holders,
+        surroundings: &surroundings,
+        busy: &busy,
     };
-    let mut placed = 0;
-    for (host, count) in chosen {
-        put(draft, room, host, count);
-        placed += count;
-    }
-    placed
+    choose(room, &draft.layout, &wants, missing)
 }
 
 /// Puts replicas on a host.

@@ -24,9 +24,10 @@
 //! secret kv/payment unreachable out of luck  the backend cannot be asked; `refused` says that it does not give it
 //! task compose fails out of luck             work on artifacts whose task holds the word fails
 //! renew                                      newer versions of secrets are taken
+//! rebalance 3                                at most three replicas move to where they are better
 //! > plan                                     the placements that changed since the last `> plan`
 //! > place web | > status | > status web | > serving web | > hosts | > explain web | > events | > spec host-1
-//! > apply …, > delete …, > undo …, > forget … what became of it, or why it was refused
+//! > apply …, > delete …, > undo …, > forget …, > rebalance … what became of it, or why it was refused
 //! ```
 
 use super::words::manifest_of;
@@ -138,6 +139,12 @@ impl Story {
             }
             ["task", word, "fails", why @ ..] => fleet.tasks_refused.push(((*word).to_owned(), why.join(" "))),
             ["task", word, "succeeds"] => fleet.tasks_refused.retain(|(other, _)| other != word),
+            ["rebalance", budget] => {
+                let moves = fleet.rebalance(budget.parse().expect("a number of replicas"))?;
+                let told = moves.moves.iter();
+                let told = told.map(|m| format!("{} moves from {} to {}: {}", m.workload, m.from, m.to, m.because));
+                return Ok(lines(told.chain(moves.more.then(|| "there may be more".to_owned()))));
+            }
             ["renew"] => return fleet.renew_secrets().map(|a| applied(&a)),
             ["silence", hosts @ ..] => hosts.iter().for_each(|name| fleet.silence(name)),
             ["wake", hosts @ ..] => hosts.iter().for_each(|name| fleet.wake(name)),

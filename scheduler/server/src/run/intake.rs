@@ -20,6 +20,7 @@ use heddle_protocol::api::hosts::{ForgetHost, Hosts, MakeJoinToken, SetHost, Tai
 use heddle_protocol::api::logs::Logs;
 use heddle_protocol::api::objects::{Delete, Get, Undo};
 use heddle_protocol::api::realm::{Backup, Info, RealmInfo, Restore};
+use heddle_protocol::api::rebalance::Rebalance;
 use heddle_protocol::api::replay::Replay;
 use heddle_protocol::api::status::{Status, Wait};
 use heddle_protocol::api::{ApiError, ErrorCode, Verb};
@@ -201,6 +202,11 @@ impl Scheduler {
                 self.heard_at,
             ),
             Get::NAME => read::get(&self.world, &ask),
+            Rebalance::NAME => match ask.body::<Rebalance>() {
+                Ok(body) if body.dry_run => read::rebalance(&self.world, &body, &ask.namespace, self.heard_at),
+                Ok(_) => return self.take_write(ask),
+                Err(e) => Err(e),
+            },
             Explain::NAME => read::explain_workload(&self.world, &ask, self.heard_at),
             Events::NAME => ask.body::<Events>().and_then(|body| plain(&self.events.list(&body))),
             Info::NAME => plain(&self.info()),
@@ -355,6 +361,7 @@ impl Scheduler {
         Ok(match ask.verb.as_str() {
             Delete::NAME => Change::Delete(ask.body()?),
             Undo::NAME => Change::Undo(ask.body()?),
+            Rebalance::NAME => Change::Rebalance(ask.body()?, ask.namespace.clone()),
             SetHost::NAME => Change::SetHost(ask.body()?),
             TaintHost::NAME => Change::TaintHost(ask.body()?),
             ForgetHost::NAME => Change::ForgetHost(ask.body()?),

@@ -34,6 +34,8 @@ pub struct Recipient {
     pub boot_id: BootId,
     /// That start's public key; empty where the agent takes no secrets.
     pub seal_key: String,
+    /// Whether it takes deltas.
+    pub takes_deltas: bool,
 }
 
 /// A secret that could not be had.

@@ -1,7 +1,7 @@
 //! Sealing for hosts over backends that answer, take their time, and are dead.
 
 use super::*;
-use crate::push::{Push, Pushed, Pusher, carry};
+use crate::push::{Delivered, Push, Pushed, Pusher, carry};
 use heddle_protocol::digest::Digest;
 use heddle_protocol::host_report::{Accepted, SpecAnswer};
 use heddle_protocol::host_spec::{Call, Callee, CapabilityOffer, Instances, Limits, Serve};
@@ -77,6 +77,7 @@ fn to(boot: &str) -> Recipient {
         host: HostId::parse("h-1").unwrap(),
         boot_id: BootId::new(boot),
         seal_key: key().public().to_owned(),
+        takes_deltas: false,
     }
 }
 
@@ -138,7 +139,11 @@ async fn turn(
             digest: push.spec.body_digest,
         };
         delivered = Some(push.spec);
-        Ok(SpecAnswer::Accepted(accepted))
+        Ok(Delivered {
+            answer: SpecAnswer::Accepted(accepted),
+            document: None,
+            as_delta: false,
+        })
     };
     let pushed = carry(pool, due, deliver).await;
     pusher.note(&pushed, Version { epoch: 1, n: 7 }, Mono(now), 1.0);

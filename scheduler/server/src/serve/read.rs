@@ -5,14 +5,15 @@ use bytes::Bytes;
 use heddle_protocol::api::explain::Explain;
 use heddle_protocol::api::hosts::{HostList, Hosts};
 use heddle_protocol::api::objects::{Get, ObjectKind, Objects, StoredObject};
+use heddle_protocol::api::rebalance::{Rebalance, Rebalanced};
 use heddle_protocol::api::status::{Status, Statuses};
 use heddle_protocol::api::{ApiError, ErrorCode};
 use heddle_protocol::defaults::PAGE_ITEMS;
 use heddle_protocol::digest::Digest;
-use heddle_protocol::id::{Generation, HostId, ObjectId, WorkloadId};
+use heddle_protocol::id::{Generation, HostId, Namespace, ObjectId, WorkloadId};
 use heddle_protocol::time::{Mono, UnixMs};
 use heddle_scheduler_core::apply::quota_use;
-use heddle_scheduler_core::{World, explain, host_status, host_statuses, workload_status};
+use heddle_scheduler_core::{World, decide_rebalance, explain, host_status, host_statuses, workload_status};
 
 /// Bytes of one page: it must fit one NATS message with room to spare.
 const PAGE_BYTES_MAX: usize = 400 << 10;
@@ -154,6 +155,13 @@ pub fn explain_workload(world: &World, ask: &Ask, now: Mono) -> Answer {
         Some(explanation) => plain(&fit::explanation(explanation)),
         None => Err(not_found("workload", &body.workload)),
     }
+}
+
+/// `rebalance` that only says what would move.
+pub fn rebalance(world: &World, asked: &Rebalance, namespace: &Namespace, now: Mono) -> Answer {
+    let (_, moves) = decide_rebalance(world, asked, namespace, now)?;
+    let commit = world.head.n;
+    plain(&Rebalanced { commit, ..moves })
 }
 
 /// There is no such thing.

@@ -242,6 +242,41 @@ async fn a_spec_of_any_size_arrives_verified_and_the_answer_goes_back() {
 }
 
 #[tokio::test]
+async fn a_delta_is_made_whole_by_who_has_the_spec_before_and_refused_by_others() {
+    let server = Server::start().await;
+    let (host_key, realm_key) = (Arc::new(SigningKey::generate()), SigningKey::generate());
+    let mut started = agent(&server, &host_key, &realm_key).await;
+    link_up(&mut started).await;
+    let scheduler = server.scheduler().await;
+    let subject = Subject::Host(me().realm, me().host, HostVerb::Spec).to_string();
+    let (first, second) = (sealed_spec(&realm_key, 8_000), sealed_spec(&realm_key, 9_000));
+    let payload = envelope::open(&first).unwrap().payload;
+    let outline = heddle_protocol::delta::Outline::of(payload).unwrap();
+    let delta = Bytes::from(envelope::as_delta(&second, &outline).unwrap());
+    assert!(delta.len() * 2 < second.len());
+
+    let answer = scheduler.request(subject.clone(), delta.clone());
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let answer = serde_json::from_slice::<SpecAnswer>(&answer.payload).unwrap();
+    let reason = match answer {
+        SpecAnswer::Refused { reason, .. } => reason,
+        accepted => panic!("{accepted:?}"),
+    };
+    assert!(matches!(reason, SpecRefusal::NotKept(_)), "{reason:?}");
+
+    for (sent, whole) in [(&first, &first), (&delta, &second)] {
+        scheduler.publish(subject.clone(), sent.clone()).await.unwrap();
+        let (read, bytes) = next(&mut started, "the spec", |e| match e {
+            SourceEvent::Spec { read, envelope, .. } => Some((read, envelope)),
+            _ => None,
+        })
+        .await;
+        read.unwrap();
+        assert_eq!(bytes.as_ref(), Some(whole), "what is cached is whole and signed");
+    }
+}
+
+#[tokio::test]
 async fn artifacts_reports_and_logs_go_both_ways() {
     let server = Server::start().await;
     let (host_key, realm_key) = (Arc::new(SigningKey::generate()), SigningKey::generate());
