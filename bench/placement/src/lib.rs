@@ -79,6 +79,12 @@ pub fn run(quick: bool) -> Result<Value> {
     let explained = explanations(&mut fleet, extent.questions)?;
     drop(fleet);
 
+    tell("the same memory in fleets of each size");
+    let memory = extent
+        .hosts
+        .map(|hosts| same_memory(hosts, large, large_placed, extent.replicas / 2));
+    let memory: Vec<f64> = memory.into_iter().collect::<Result<_>>()?;
+
     tell(&format!("{small} hosts, {small_placed} replicas placed before"));
     let mut fleet = Fleet::new(small)?;
     fill(&mut fleet, small_placed)?;
@@ -95,6 +101,7 @@ pub fn run(quick: bool) -> Result<Value> {
         let costs = [&small_rates, &middle, &large_rates].map(|rates| 1.0 / rate(rates));
         rounded(fitted_exponent(&sizes, &costs), 3)
     };
+    let memory_costs: Vec<f64> = memory.iter().map(|rate| 1.0 / rate).collect();
     let share = processor_time().saturating_sub(began_cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     Ok(json!({
         "params": {
@@ -118,6 +125,8 @@ pub fn run(quick: bool) -> Result<Value> {
             "fleet_size_exponent": exponent(|rates| rates.thousand),
             "fleet_size_exponent_10_each": exponent(|rates| rates.ten),
             "fleet_size_exponent_singles": exponent(|rates| rates.single),
+            "per_s_same_memory_1000_each": memory.iter().map(|rate| whole(*rate)).collect::<Vec<_>>(),
+            "fleet_size_exponent_same_memory": rounded(fitted_exponent(&sizes, &memory_costs), 3),
             "bytes_per_instance": rounded(bytes_per_instance, 1),
             "bytes_per_host": rounded(host_bytes, 0),
             "decide_us": decide_us,
@@ -145,6 +154,37 @@ impl Rates {
             single: rate(&mut fleet.clone(), extent.singles, 1, false)?,
         })
     }
+}
+
+/// Places workloads of 1,000 replicas, one in each plan, in fleets of one size that have so many hosts together. Each plan finds
+/// its fleet as far from the processor as one fleet of all hosts is: what differs between sizes is the work alone.
+fn same_memory(hosts: usize, together: usize, placed: u64, replicas: u32) -> Result<f64> {
+    let count = (together / hosts).max(1);
+    let mut fleets = (0..count).map(|_| Fleet::new(hosts)).collect::<Result<Vec<_>>>()?;
+    for fleet in &mut fleets {
+        fill(fleet, placed / count as u64)?;
+    }
+    let (mut took, mut meant, mut got) = (Duration::ZERO, 0, 0);
+    let each = replicas.min(1_000);
+    'all: loop {
+        for fleet in &mut fleets {
+            if meant >= replicas {
+                break 'all;
+            }
+            let id = fleet.mean(each, false)?;
+            meant += each;
+            let (time, placed) = fleet.decide(BTreeSet::from([id]));
+            took += time;
+            got += placed;
+        }
+    }
+    ensure!(
+        got == u64::from(meant),
+        "failed to measure: {got} of {meant} replicas found a place"
+    );
+    let per_s = got as f64 / took.as_secs_f64();
+    tell(&format!("{count} fleets of {hosts} hosts: {per_s:.0} a second"));
+    Ok(per_s)
 }
 
 fn fill(fleet: &mut Fleet, replicas: u64) -> Result<()> {
