@@ -150,7 +150,8 @@ fn a_component_that_takes_too_long_to_compile_is_refused_and_the_scheduler_goes_
             .ask(&Namespace::fallback(), &ArtifactPut { digest }, &bytes)
             .await?;
         let yaml = Workload::new("bomb", &digest.to_string()).yaml();
-        let (refused, slowest) = tokio::join!(fleet.apply_refused(&yaml), slowest_answer(fleet));
+        let before = workers(fleet).await?;
+        let (refused, slowest) = tokio::join!(fleet.apply_refused(&yaml), slowest_answer(fleet, before));
         let (refused, slowest) = (refused?, slowest?);
         ensure!(
             refused.code == ErrorCode::Artifact && refused.message.contains("2 s of processor time"),
@@ -173,9 +174,8 @@ fn a_component_that_takes_too_long_to_compile_is_refused_and_the_scheduler_goes_
     })
 }
 
-/// The longest that the scheduler kept somebody waiting while a worker runs.
-async fn slowest_answer(fleet: &Fleet) -> Result<Duration> {
-    let before = workers(fleet).await?;
+/// The longest that the scheduler kept somebody waiting while a worker runs that was started since so many were.
+async fn slowest_answer(fleet: &Fleet, before: u64) -> Result<Duration> {
     eventually(SOON, "a worker compiles it", async || {
         ensure!(workers(fleet).await? > before, "none was started");
         Ok(())
