@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub const DELTA_BYTES_MIN: usize = 1_024;
 /// Pieces of one outline, about: of larger documents several of what could be a piece make one.
 const PIECES_MAX: usize = 1_024;
+/// The longest first line of a delta, in bytes. What [`Outline::delta`] makes is far below it.
+const LINE_BYTES_MAX: usize = 256 << 10;
 /// The bytes of what could be a piece, about: one unit of a spec.
 const PIECE_BYTES: usize = 128;
 
@@ -120,10 +122,10 @@ pub fn apply(old: &[u8], delta: &[u8], bytes_max: u64) -> Result<Vec<u8>, Protoc
         what: "delta",
         why: why.to_owned(),
     };
-    let end = delta.iter().position(|b| *b == b'\n');
+    let end = delta.iter().take(LINE_BYTES_MAX).position(|b| *b == b'\n');
     let (line, mut new) = end
         .and_then(|end| Some((delta.get(..end)?, delta.get(end + 1..)?)))
-        .ok_or_else(|| frame("its first line does not end"))?;
+        .ok_or_else(|| frame("its first line does not end, or is too long"))?;
     let parts: Vec<Part> =
         serde_json::from_slice(line).map_err(|source| ProtocolError::Json { what: "delta", source })?;
     let mut document = Vec::new();
@@ -262,7 +264,12 @@ mod tests {
         ] {
             assert!(apply(&old, bad, BYTES_MAX).is_err(), "{}", String::from_utf8_lossy(bad));
         }
-        // One that makes a huge document of a small one.
+        // One that lists more than any document has, and one that makes a huge document of a small one.
+        let long = format!("[{}]\n", vec!["0"; 200_000].join(","));
+        assert!(matches!(
+            apply(&old, long.as_bytes(), BYTES_MAX),
+            Err(ProtocolError::Frame { .. })
+        ));
         let bomb = format!("[{}]\n", vec!["[0,10000]"; 1_000].join(","));
         assert!(matches!(
             apply(&old, bomb.as_bytes(), BYTES_MAX),

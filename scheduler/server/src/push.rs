@@ -395,6 +395,7 @@ impl Pusher {
             reason: SpecRefusal::NotKept(_),
             ..
         }) = &pushed.answer
+            && pushed.as_delta
         {
             // It goes whole at once: nothing that it is a delta from is remembered any more.
             return false;

@@ -171,7 +171,7 @@ fn a_host_that_took_a_document_gets_deltas_from_it_until_one_does_not_fit() {
             })),
         },
         document: Some(document.clone()),
-        as_delta: false,
+        as_delta: true,
         secrets: Sealing::default(),
         held_back: false,
     };
@@ -187,6 +187,16 @@ fn a_host_that_took_a_document_gets_deltas_from_it_until_one_does_not_fit() {
         "the host did nothing wrong"
     );
     assert_eq!(from(&mut pusher, &recipient()), None, "whole, and at once");
+    // One that says so of what came whole is not asked again without a pause.
+    let refused = Pushed {
+        as_delta: false,
+        ..refused
+    };
+    assert!(pusher.note(&refused, head(2), Mono(0), 1.0));
+    let due = pusher.due(&realm, &recipient(), None, Mono(50));
+    assert!(due.is_none());
+    pusher.want(&host(), body(9), head(2)).unwrap();
+    assert_eq!(from(&mut pusher, &recipient()), None);
     let accepted = pushed(&pusher, None);
     pusher.note(&accepted, head(2), Mono(0), 1.0);
     // Another start of it has nothing, and an older agent takes no deltas.
