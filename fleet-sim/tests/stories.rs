@@ -160,7 +160,7 @@ async fn a_fleet_that_starts_again_at_once_is_given_all_of_its_work_once() -> Re
     // With their specs on their disks they need nobody for it.
     bed.scheduler.terminate()?;
     bed.fleet.start_over(0..60, Duration::ZERO, true).await?;
-    bed.replicas(600, WITHIN).await.ok();
+    bed.replicas_alone(600, WITHIN).await?;
     let total = bed.fleet.ledger().total();
     ensure!(total.starts == 1_800 && total.ready == 600, "{total:?}");
     Ok(())

@@ -199,6 +199,27 @@ impl Bed {
     /// # Errors
     /// If they are not within `bound`.
     pub async fn replicas(&mut self, wanted: u64, bound: Duration) -> Result<Duration> {
+        self.replicas_while(wanted, bound, |bed| {
+            bed.scheduler.check()?;
+            bed.nats.check()
+        })
+        .await
+    }
+
+    /// The same where nobody schedules.
+    ///
+    /// # Errors
+    /// If that is not so within the bound.
+    pub async fn replicas_alone(&mut self, wanted: u64, bound: Duration) -> Result<Duration> {
+        self.replicas_while(wanted, bound, |bed| bed.nats.check()).await
+    }
+
+    async fn replicas_while(
+        &mut self,
+        wanted: u64,
+        bound: Duration,
+        lives: impl Fn(&mut Self) -> Result<()>,
+    ) -> Result<Duration> {
         let begun = Instant::now();
         loop {
             let total = self.fleet.ledger().total();
@@ -209,8 +230,7 @@ impl Bed {
                 begun.elapsed() < bound,
                 "waited {bound:?} for {wanted} replicas; now {total:?}"
             );
-            self.scheduler.check()?;
-            self.nats.check()?;
+            lives(self)?;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
