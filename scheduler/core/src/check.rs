@@ -282,8 +282,8 @@ fn over_capacity(fleet: &Fleet<'_>) -> Vec<String> {
                 host.id, host.used.cpu_millis
             ));
         }
-        for (name, used) in &host.used.resources {
-            if *used > u64::from(host.capacity.resources.get(name).copied().unwrap_or(0)) {
+        for (name, used) in host.used.resources() {
+            if used > u64::from(host.capacity.resources.get(name).copied().unwrap_or(0)) {
                 broken.push(format!("{}: {used} of {name} placed", host.id));
             }
         }

@@ -82,8 +82,8 @@ struct Asked<'a> {
     bounds: Option<Bounds<'a>>,
     /// Whether what the bounds say is the same for all hosts of a class.
     bounds_by_class: bool,
-    /// What was found for a class, in which its hosts share it.
-    classes: BTreeMap<(ClassNo, Mood), Shared>,
+    /// What was found for each class, in which its hosts share it.
+    classes: Vec<Vec<(Mood, Shared)>>,
 }
 
 /// Reasons that hosts share.
@@ -105,7 +105,7 @@ impl<'a> Asked<'a> {
             need: Need { intent, template },
             bounds_by_class: bounds.as_ref().is_none_or(Bounds::is_by_class),
             bounds,
-            classes: BTreeMap::new(),
+            classes: Vec::new(),
         }
     }
 
@@ -113,15 +113,21 @@ impl<'a> Asked<'a> {
         self.bounds.iter().flat_map(|bounds| bounds.refusals(host)).collect()
     }
 
+    /// What hosts of a class share.
+    fn shared(&self, class: ClassNo, mood: Mood) -> Option<&Shared> {
+        let mut moods = self.classes.get(class as usize)?.iter();
+        moods.find(|(other, _)| *other == mood).map(|(_, shared)| shared)
+    }
+
     /// Every reason why a host would not take one more replica. Hosts of a class share the list as far as they can.
     fn refusals(&mut self, host: &HostView<'_>) -> Rc<[Rejection]> {
-        let class = host.class.filter(|_| self.need.is_by_class());
-        let Some(class) = class.map(|class| (class, Mood::from(&host.liveness))) else {
+        let Some(class) = host.class.filter(|_| self.need.is_by_class()) else {
             let mut all = self.need.refusals(host);
             all.extend(self.bounds_of(host));
             return all.into();
         };
-        if !self.classes.contains_key(&class) {
+        let mood = Mood::from(&host.liveness);
+        if self.shared(class, mood).is_none() {
             let lasting = self.need.lasting_refusals(&Traits::from(host));
             let bounds = match self.bounds_by_class {
                 true => self.bounds_of(host),
@@ -132,13 +138,19 @@ impl<'a> Asked<'a> {
                 lasting: lasting.into(),
                 bounds,
             };
-            self.classes.insert(class, shared);
+            let place = class as usize;
+            if self.classes.len() <= place {
+                self.classes.resize_with(place + 1, Vec::new);
+            }
+            if let Some(moods) = self.classes.get_mut(place) {
+                moods.push((mood, shared));
+            }
         }
         let own_bounds = match self.bounds_by_class {
             true => Vec::new(),
             false => self.bounds_of(host),
         };
-        let Some(shared) = self.classes.get(&class) else {
+        let Some(shared) = self.shared(class, mood) else {
             return Rc::default();
         };
         // Of a host that was never heard nothing else is known.
@@ -283,9 +295,9 @@ fn label<'h>(host: &'h HostView<'_>, label: &str) -> Option<&'h str> {
 /// How full a host is, in millionths of its scarcest resource, with so many of a workload's replicas thought away.
 fn fullness_ppm(host: &HostView<'_>, intent: &Intent, less: u32) -> u32 {
     if less == 0 {
-        return host.used.fullness_ppm(host.capacity);
+        return host.used.fullness_ppm(host.scarce);
     }
     let mut used = host.used.clone();
     used.remove(Take::from(intent), less);
-    used.fullness_ppm(host.capacity)
+    used.fullness_ppm(host.scarce)
 }

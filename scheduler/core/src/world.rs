@@ -344,8 +344,8 @@ impl World {
             }
         }
         for set in record.iter().flat_map(|place| &place.sets) {
-            for (host, count) in &set.hosts {
-                let number = fleet.add_to(host, Take::from(set), *count);
+            let hosts = set.hosts.iter().map(|(host, count)| (host, *count));
+            for (number, _) in fleet.add_to(hosts, Take::from(set)) {
                 residents.enter(number, resident);
             }
         }

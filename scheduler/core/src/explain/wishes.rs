@@ -5,7 +5,6 @@
 //! placed is not kept, so they are asked as things are now.
 
 use super::label;
-use crate::place::index::ClassNo;
 use crate::place::room::{holders, images_of};
 use crate::place::{Fleet, HostView};
 use crate::world::World;
@@ -142,10 +141,18 @@ impl<'a> Wishes<'a> {
         let mut places: BTreeMap<Place<'h>, usize> = BTreeMap::new();
         let mut best: Vec<Vec<(Rank, &'h HostView<'v>)>> = Vec::new();
         // Hosts of a class are in one place, and preferred alike unless hosts are named.
-        let mut classes: BTreeMap<ClassNo, (Option<usize>, i64)> = BTreeMap::new();
+        let mut classes: Vec<Option<(Option<usize>, i64)>> = Vec::new();
         let by_class = self.prefers_by_class();
+        // Both are ordered by id.
+        let mut counts = self.counts.iter().peekable();
         for host in open {
-            let known = host.class.and_then(|class| classes.get(&class).copied());
+            while counts.next_if(|(other, _)| *other < host.id).is_some() {}
+            let count = counts
+                .next_if(|(other, _)| *other == host.id)
+                .map_or(0, |(_, count)| *count);
+            let known = host
+                .class
+                .and_then(|class| classes.get(class as usize).copied().flatten());
             let (place, preference) = known.unwrap_or_else(|| {
                 let rules = self
                     .intent
@@ -164,7 +171,13 @@ impl<'a> Wishes<'a> {
                 };
                 let found = (place, self.preference(host));
                 if let Some(class) = host.class {
-                    classes.insert(class, found);
+                    let place = class as usize;
+                    if classes.len() <= place {
+                        classes.resize(place + 1, None);
+                    }
+                    if let Some(known) = classes.get_mut(place) {
+                        *known = Some(found);
+                    }
                 }
                 found
             });
@@ -172,7 +185,7 @@ impl<'a> Wishes<'a> {
                 continue;
             };
             let preference = if by_class { preference } else { self.preference(host) };
-            let rank = self.ranked(host, 0, preference);
+            let rank = self.ranked(host, count, super::fullness_ppm(host, self.intent, 0), preference);
             let at = ranked.partition_point(|(other, view)| (other, view.id) < (&rank, host.id));
             if at < RIVALS_PER_PLACE {
                 ranked.insert(at, (rank, host));
@@ -192,13 +205,13 @@ impl<'a> Wishes<'a> {
 
     /// What of a host decides, apart from its place in the spread, with so many of its replicas thought away.
     fn rank(&self, host: &HostView<'_>, less: u32) -> Rank {
-        self.ranked(host, less, self.preference(host))
-    }
-
-    fn ranked(&self, host: &HostView<'_>, less: u32, preference: i64) -> Rank {
-        let packs = self.intent.rules.strategy == Strategy::Pack;
         let count = self.counts.get(host.id).copied().unwrap_or(0).saturating_sub(less);
         let fullness = super::fullness_ppm(host, self.intent, less);
+        self.ranked(host, count, fullness, self.preference(host))
+    }
+
+    fn ranked(&self, host: &HostView<'_>, count: u32, fullness: u32, preference: i64) -> Rank {
+        let packs = self.packs();
         Rank {
             count: if packs { 0 } else { count },
             disliked: -preference,

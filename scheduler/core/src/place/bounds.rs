@@ -5,7 +5,7 @@
 
 use super::filter::{HOST_LABEL, Need};
 use super::fleet::HostView;
-use super::index::HostNo;
+use super::index::{HostNo, Seat};
 use super::room::Room;
 use super::shape::Layout;
 use super::tally::Tally;
@@ -122,7 +122,7 @@ impl<'a> Bounds<'a> {
         }
         let mut least: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
         for (host, count) in kept {
-            let Some(class) = room.seat(*host).and_then(|seat| seat.class) else {
+            let Some(class) = room.seat(*host).and_then(Seat::class) else {
                 continue;
             };
             let fit = self.layout.fit(class);

@@ -11,7 +11,7 @@
 use super::capacity::{Take, fullness_with_room_max};
 use super::company::Surroundings;
 use super::filter::HOST_LABEL;
-use super::index::{ClassNo, HostNo};
+use super::index::{ClassNo, HostNo, Seat};
 use super::ladder::{Rung, Step};
 use super::room::Room;
 use super::shape::{Layout, Tree, levels};
@@ -219,7 +219,7 @@ impl<'c> Choice<'c> {
         }
         let mut counts: BTreeMap<HostNo, u32> = BTreeMap::new();
         for (host, count) in wants.kept {
-            let Some(class) = room.seat(*host).and_then(|seat| seat.class) else {
+            let Some(class) = room.seat(*host).and_then(Seat::class) else {
                 continue;
             };
             let fit = self.layout.fit(class);
@@ -232,7 +232,7 @@ impl<'c> Choice<'c> {
         let named = counts.keys().chain(wants.earlier.keys()).chain(wants.holders).copied();
         self.special = named.chain(wants.surroundings.hosts()).collect();
         for host in self.special.clone() {
-            let class = room.seat(host).and_then(|seat| seat.class);
+            let class = room.seat(host).and_then(Seat::class);
             let leaf = class.map_or(0, |class| self.layout.fit(class).leaf);
             self.add_at(host, leaf, counts.get(&host).copied().unwrap_or(0));
         }
@@ -265,7 +265,7 @@ impl<'c> Choice<'c> {
         self.tally = Tally::new(self.tree.clone());
         self.leaves = self.tree.nodes().iter().map(|_| Leaf::default()).collect();
         for (host, leaf, count) in hosts {
-            let class = self.room.seat(host).and_then(|seat| seat.class);
+            let class = self.room.seat(host).and_then(Seat::class);
             if class.is_some_and(|class| self.layout.fit(class).takes) && self.room.fits(self.layout, host) {
                 self.tally.open(leaf);
             }
@@ -279,7 +279,7 @@ impl<'c> Choice<'c> {
         let (Some(seat), Some(class)) = (self.room.seat(host), self.room.class_of(host)) else {
             return;
         };
-        let fit = seat.class.map(|class| self.layout.fit(class)).unwrap_or_default();
+        let fit = seat.class().map(|class| self.layout.fit(class)).unwrap_or_default();
         let surroundings = self.wants.surroundings;
         let open = surroundings.opens_class(&class.key) && surroundings.opens_host(host);
         let room = self.room_on(host, count);
@@ -332,11 +332,9 @@ impl<'c> Choice<'c> {
 
     /// How many replicas have room on a host that has so many.
     fn room_on(&self, host: HostNo, count: u32) -> u32 {
-        let Some(seat) = self.room.seat(host) else { return 0 };
         let most = self.wants.intent.rules.max_per_host.unwrap_or(u32::MAX);
-        seat.used
-            .room(&seat.capacity, self.take)
-            .min(most.saturating_sub(count))
+        let room = self.room.index().room_on(host, self.take);
+        room.min(most.saturating_sub(count))
     }
 
     fn offer(&mut self, leaf: u32, candidate: Candidate) {
@@ -471,7 +469,7 @@ impl<'c> Choice<'c> {
         let Some(seat) = self.room.seat(candidate.host) else {
             return;
         };
-        let fullness = seat.used.fullness_with_ppm(&seat.capacity, self.take, candidate.placed);
+        let fullness = seat.used.fullness_with_ppm(seat.scarce, self.take, candidate.placed);
         candidate.key.fill = if packs { u32::MAX - fullness } else { fullness };
         candidate.key.count = count;
         let offer = Offer::Host(u32::try_from(number).unwrap_or(u32::MAX));

@@ -124,6 +124,12 @@ impl Class {
         self.first = self.ladder.at(self.ladder.bottom());
     }
 
+    /// Moves hosts on the ladder, given in the order in which they were there.
+    pub(crate) fn shift(&mut self, moves: impl Iterator<Item = (Rung, Rung)>) {
+        self.ladder.shift(moves);
+        self.first = self.ladder.at(self.ladder.bottom());
+    }
+
     /// Takes a host off the ladder.
     pub(crate) fn remove(&mut self, rung: Rung) {
         self.ladder.remove(rung);

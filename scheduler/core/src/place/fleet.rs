@@ -1,7 +1,7 @@
 //! The hosts as people see them: verdict, labels, offers, and what is free. Planning itself uses [`super::room`].
 
-use super::capacity::Used;
-use super::index::ClassNo;
+use super::capacity::{Scarce, Used};
+use super::index::{ClassNo, NO_CAPACITY, Seat};
 use crate::desired::{HostOffers, Labels};
 use crate::liveness::{HostLiveness, partitions, verdicts_at};
 use crate::observed::ObservedHost;
@@ -14,21 +14,8 @@ use heddle_protocol::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What a host has to give that has not said it yet.
-static NO_CAPACITY: Capacity = Capacity {
-    memory_bytes: 0,
-    replica_slots: 0,
-    instance_memory_bytes_max: None,
-    cpu_millis: None,
-    resources: BTreeMap::new(),
-};
 /// What is taken of a host on which nothing is.
-static NONE_USED: Used = Used {
-    bytes: 0,
-    replicas: 0,
-    cpu_millis: 0,
-    resources: BTreeMap::new(),
-};
+static NONE_USED: Used = Used::NONE;
 
 /// One host as a plan sees it.
 #[derive(Debug, Clone)]
@@ -55,6 +42,8 @@ pub struct HostView<'a> {
     pub features: Option<&'a BTreeSet<Feature>>,
     /// What it is lent.
     pub offers: Arc<HostOffers>,
+    /// What of that replicas take most of, beside what is taken of it.
+    pub(crate) scarce: Scarce,
     /// What placements take there.
     pub used: &'a Used,
 }
@@ -96,16 +85,18 @@ impl<'a> Fleet<'a> {
     pub fn new(world: &'a World, now: Mono) -> Self {
         let verdicts = verdicts_at(world, now);
         let index = world.fleet();
-        // Both are ordered by id, so they are gone through side by side: looking ten thousand names up takes longer than
+        // All are ordered by id, so they are gone through side by side: looking ten thousand names up takes longer than
         // all else.
         let mut said = world.observed.iter().peekable();
+        let mut numbers = index.numbers().peekable();
         let hosts = world.hosts.iter().map(|(id, record)| {
             while said.next_if(|(other, _)| *other < id).is_some() {}
             let observed = said.next_if(|(other, _)| *other == id).map(|(_, o)| Arc::as_ref(o));
             let hello = observed.and_then(|o| o.hello.as_deref());
-            let number = index.number(id);
-            let seat = number.and_then(|number| index.seat(number));
-            let class = seat.and_then(|seat| seat.class);
+            while numbers.next_if(|(other, _)| *other < id).is_some() {}
+            let number = numbers.next_if(|(other, _)| *other == id);
+            let seat = number.and_then(|(_, number)| index.seat(number));
+            let class = seat.and_then(Seat::class);
             let offers = class
                 .and_then(|class| index.class(class))
                 .map(|class| class.offers.clone());
@@ -121,6 +112,7 @@ impl<'a> Fleet<'a> {
                 capacity: hello.map_or(&NO_CAPACITY, |h| &h.capacity),
                 features: hello.map(|h| &h.features),
                 offers: offers.unwrap_or_default(),
+                scarce: seat.map_or_else(Scarce::default, |seat| seat.scarce),
                 used: seat.map_or(&NONE_USED, |seat| &seat.used),
             }
         });

@@ -4,7 +4,7 @@
 //! for each class its hosts by fullness. Kept up to date by the world with every record and fact, and cheap to copy: a
 //! plan tries its decisions on a copy.
 
-use super::capacity::{Take, Used};
+use super::capacity::{Scarce, Take, Used};
 use super::class::{Class, ClassKey, Mood};
 use super::ladder::Rung;
 use super::shape::{Layout, Shape};
@@ -60,19 +60,52 @@ const RANK_STEP: u64 = 1 << 40;
 /// Shapes whose layouts are remembered at most. A fleet has few; beyond this they are worked out again.
 const LAYOUTS_MAX: usize = 4_096;
 
-/// What is free on one host.
-#[derive(Debug, Clone, Default)]
+/// What a host has to give that has not said it yet.
+pub(crate) static NO_CAPACITY: Capacity = Capacity {
+    memory_bytes: 0,
+    replica_slots: 0,
+    instance_memory_bytes_max: None,
+    cpu_millis: None,
+    resources: BTreeMap::new(),
+};
+/// The class of a host that is not admitted.
+const NO_CLASS: ClassNo = ClassNo::MAX;
+
+/// What is free on one host. In a large fleet each replica that is placed fetches one from memory, so it is one line of the
+/// processor's cache and begins with one.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
 pub(crate) struct Seat {
     /// Its place in the order of ids.
     pub(crate) rank: u64,
-    /// Its class; none if it is not admitted.
-    pub(crate) class: Option<ClassNo>,
+    /// Its class, or [`NO_CLASS`].
+    class: ClassNo,
     /// How full it is.
     pub(crate) fullness: u32,
     /// What it has to give.
-    pub(crate) capacity: Capacity,
+    pub(crate) scarce: Scarce,
     /// What replicas take of it.
     pub(crate) used: Used,
+}
+
+const _: () = assert!(size_of::<Seat>() == 64, "a seat is one line of the cache");
+
+impl Seat {
+    /// The seat of a host of which nothing is known but its place in the order of ids.
+    fn new(rank: u64) -> Self {
+        Self {
+            rank,
+            class: NO_CLASS,
+            fullness: 0,
+            scarce: Scarce::default(),
+            used: Used::NONE,
+        }
+    }
+
+    /// Its class; none if it is not admitted.
+    pub(crate) fn class(&self) -> Option<ClassNo> {
+        (self.class != NO_CLASS).then_some(self.class)
+    }
 }
 
 /// Who one host is.
@@ -118,6 +151,11 @@ impl FleetIndex {
         self.by_id.get(host).copied()
     }
 
+    /// All hosts in the order of their ids.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&HostId, HostNo)> {
+        self.numbers.iter().map(|(id, number)| (id, *number))
+    }
+
     /// Who a host is.
     pub(crate) fn who(&self, host: HostNo) -> Option<&Who> {
         self.who.get(host)
@@ -126,6 +164,18 @@ impl FleetIndex {
     /// What is free on a host.
     pub(crate) fn seat(&self, host: HostNo) -> Option<&Seat> {
         self.seats.get(host)
+    }
+
+    /// All that a host has to give.
+    pub(crate) fn capacity(&self, host: HostNo) -> &Capacity {
+        let hello = self.who.get(host).and_then(|who| who.hello.as_ref());
+        hello.map_or(&NO_CAPACITY, |hello| &hello.capacity)
+    }
+
+    /// How many more replicas have room on a host.
+    pub(crate) fn room_on(&self, host: HostNo, take: Take<'_>) -> u32 {
+        let seat = self.seat(host);
+        seat.map_or(0, |seat| seat.used.room(seat.scarce, || self.capacity(host), take))
     }
 
     /// A class.
@@ -145,7 +195,7 @@ impl FleetIndex {
 
     /// A host's class.
     pub(crate) fn class_of(&self, host: HostNo) -> Option<&Class> {
-        self.class(self.seat(host)?.class?)
+        self.class(self.seat(host)?.class()?)
     }
 
     /// The admitted hosts with replicas that may have to go.
@@ -178,10 +228,7 @@ impl FleetIndex {
             return number;
         }
         let rank = self.rank_for(host);
-        let seat = Seat {
-            rank,
-            ..Seat::default()
-        };
+        let seat = Seat::new(rank);
         let who = Who {
             id: host.clone(),
             record: None,
@@ -345,14 +392,14 @@ impl FleetIndex {
         }
         let class = key.map(|key| self.class_for(key, platforms));
         self.off_ladder(number);
-        let before = self.seats.get(number).and_then(|seat| seat.class);
+        let before = self.seats.get(number).and_then(Seat::class);
         if let Some(class) = before.and_then(|class| self.classes.get_mut(class)) {
             class.members -= 1;
         }
         if let Some(seat) = self.seats.get_mut(number) {
-            seat.class = class;
-            seat.capacity = hello.map(|hello| hello.capacity.clone()).unwrap_or_default();
-            seat.fullness = seat.used.fullness_ppm(&seat.capacity);
+            seat.class = class.unwrap_or(NO_CLASS);
+            seat.scarce = hello.map_or(&NO_CAPACITY, |hello| &hello.capacity).into();
+            seat.fullness = seat.used.fullness_ppm(seat.scarce);
         }
         if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
             class.members += 1;
@@ -401,7 +448,7 @@ impl FleetIndex {
         self.layouts = Arc::default();
         for host in 0..u32::try_from(self.seats.len()).unwrap_or(u32::MAX) {
             if let Some(seat) = self.seats.get_mut(host) {
-                seat.class = seat.class.and_then(|class| numbers.get(&class).copied());
+                seat.class = numbers.get(&seat.class).copied().unwrap_or(NO_CLASS);
             }
         }
     }
@@ -417,7 +464,7 @@ impl FleetIndex {
     fn off_ladder(&mut self, host: HostNo) {
         let Some(seat) = self.seats.get(host) else { return };
         let rung = Self::rung(seat, host);
-        if let Some(class) = seat.class.and_then(|class| self.classes.get_mut(class)) {
+        if let Some(class) = seat.class().and_then(|class| self.classes.get_mut(class)) {
             class.remove(rung);
         }
     }
@@ -425,10 +472,11 @@ impl FleetIndex {
     fn on_ladder(&mut self, host: HostNo) {
         let Some(seat) = self.seats.get(host) else { return };
         let rung = Self::rung(seat, host);
-        if let Some(class) = seat.class.and_then(|class| self.classes.get_mut(class)) {
+        let capacity = self.who.get(host).and_then(|who| who.hello.as_ref());
+        let capacity = capacity.map_or(&NO_CAPACITY, |hello| &hello.capacity);
+        if let Some(class) = seat.class().and_then(|class| self.classes.get_mut(class)) {
             class.insert(rung);
             let (bytes, slots, cpu) = class.most;
-            let capacity = &seat.capacity;
             class.most = (
                 bytes.max(capacity.memory_bytes),
                 slots.max(capacity.replica_slots),
@@ -437,9 +485,19 @@ impl FleetIndex {
         }
     }
 
-    /// Counts replicas in on a host.
-    pub(crate) fn add(&mut self, host: HostNo, take: Take<'_>, count: u32) {
-        self.change(host, |used| used.add(take, count));
+    /// Counts replicas in on hosts. One look after the other at the seats, and then one class after the other: what
+    /// one waits for, the next does not.
+    pub(crate) fn add_all(&mut self, hosts: &[(HostNo, u32)], take: Take<'_>) {
+        let mut moves: Vec<(ClassNo, Rung, Rung)> = Vec::with_capacity(hosts.len());
+        for (host, count) in hosts {
+            moves.extend(self.seat_change(*host, |used| used.add(take, *count)));
+        }
+        moves.sort_unstable();
+        for moves in moves.chunk_by(|(a, ..), (b, ..)| a == b) {
+            if let Some(class) = moves.first().and_then(|(class, ..)| self.classes.get_mut(*class)) {
+                class.shift(moves.iter().map(|(_, before, after)| (*before, *after)));
+            }
+        }
     }
 
     /// Counts replicas out on a host.
@@ -448,26 +506,34 @@ impl FleetIndex {
     }
 
     fn change(&mut self, host: HostNo, how: impl FnOnce(&mut Used)) {
-        let Some(seat) = self.seats.get_mut(host) else { return };
-        let before = Self::rung(seat, host);
-        how(&mut seat.used);
-        seat.fullness = seat.used.fullness_ppm(&seat.capacity);
-        let after = Self::rung(seat, host);
-        let class = seat.class;
-        if before == after {
+        let Some((class, before, after)) = self.seat_change(host, how) else {
             return;
-        }
-        if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
-            class.remove(before);
-            class.insert(after);
+        };
+        if let Some(class) = self.classes.get_mut(class) {
+            class.shift([(before, after)].into_iter());
         }
     }
 
-    /// Counts replicas in on a host by id, which gets a number if it has none.
-    pub(crate) fn add_to(&mut self, host: &HostId, take: Take<'_>, count: u32) -> HostNo {
-        let number = self.numbered(host);
-        self.add(number, take, count);
-        number
+    /// Changes what is taken on a host; returns where it was on the ladder of its class and where it belongs now, if that
+    /// is elsewhere.
+    fn seat_change(&mut self, host: HostNo, how: impl FnOnce(&mut Used)) -> Option<(ClassNo, Rung, Rung)> {
+        let seat = self.seats.get_mut(host)?;
+        let before = Self::rung(seat, host);
+        how(&mut seat.used);
+        seat.fullness = seat.used.fullness_ppm(seat.scarce);
+        let after = Self::rung(seat, host);
+        Some((seat.class()?, before, after)).filter(|_| before != after)
+    }
+
+    /// Counts replicas in on hosts by id, which get numbers if they have none. Returns the numbers.
+    pub(crate) fn add_to<'h>(
+        &mut self,
+        hosts: impl Iterator<Item = (&'h HostId, u32)>,
+        take: Take<'_>,
+    ) -> Vec<(HostNo, u32)> {
+        let hosts: Vec<(HostNo, u32)> = hosts.map(|(host, count)| (self.numbered(host), count)).collect();
+        self.add_all(&hosts, take);
+        hosts
     }
 
     /// Counts replicas out on a host by id.

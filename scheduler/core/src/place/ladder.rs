@@ -23,7 +23,15 @@ pub(crate) struct Rung {
 /// Hosts ordered by fullness, then id.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ladder {
-    chunks: Arc<Vec<Arc<Vec<Rung>>>>,
+    chunks: Arc<Vec<Chunk>>,
+}
+
+/// Some hosts that are one after the other.
+#[derive(Debug, Clone)]
+struct Chunk {
+    /// The last of them, so that the others are looked at only where they matter.
+    last: Rung,
+    rungs: Arc<Vec<Rung>>,
 }
 
 impl Ladder {
@@ -31,37 +39,54 @@ impl Ladder {
     pub(crate) fn insert(&mut self, rung: Rung) {
         let chunks = Arc::make_mut(&mut self.chunks);
         // The chunk whose last rung is not before this one, or the last chunk.
-        let at = chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < rung));
+        let at = chunks.partition_point(|chunk| chunk.last < rung);
         let at = at.min(chunks.len().saturating_sub(1));
         let Some(chunk) = chunks.get_mut(at) else {
-            chunks.push(Arc::new(vec![rung]));
+            let rungs = Arc::new(vec![rung]);
+            chunks.push(Chunk { last: rung, rungs });
             return;
         };
-        let chunk = Arc::make_mut(chunk);
-        let place = chunk.partition_point(|other| *other < rung);
-        chunk.insert(place, rung);
-        if chunk.len() > CHUNK_MAX {
-            let rest = chunk.split_off(CHUNK_MAX / 2);
-            chunks.insert(at + 1, Arc::new(rest));
+        let rungs = Arc::make_mut(&mut chunk.rungs);
+        let place = rungs.partition_point(|other| *other < rung);
+        rungs.insert(place, rung);
+        chunk.last = chunk.last.max(rung);
+        if rungs.len() > CHUNK_MAX {
+            let rest = rungs.split_off(CHUNK_MAX / 2);
+            let last = std::mem::replace(&mut chunk.last, rungs.last().copied().unwrap_or(rung));
+            let rungs = Arc::new(rest);
+            chunks.insert(at + 1, Chunk { last, rungs });
         }
     }
 
     /// Takes a host off it.
     pub(crate) fn remove(&mut self, rung: Rung) {
         let chunks = Arc::make_mut(&mut self.chunks);
-        let at = chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < rung));
+        let at = chunks.partition_point(|chunk| chunk.last < rung);
         let Some(chunk) = chunks.get_mut(at) else { return };
-        let Ok(place) = chunk.binary_search(&rung) else { return };
-        let chunk = Arc::make_mut(chunk);
-        chunk.remove(place);
-        if chunk.is_empty() {
-            chunks.remove(at);
+        let Ok(place) = chunk.rungs.binary_search(&rung) else {
+            return;
+        };
+        let rungs = Arc::make_mut(&mut chunk.rungs);
+        rungs.remove(place);
+        match rungs.last() {
+            Some(last) => chunk.last = *last,
+            None => {
+                chunks.remove(at);
+            }
+        }
+    }
+
+    /// Moves hosts on it.
+    pub(crate) fn shift(&mut self, moves: impl Iterator<Item = (Rung, Rung)>) {
+        for (before, after) in moves {
+            self.remove(before);
+            self.insert(after);
         }
     }
 
     /// All rungs, the emptiest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rung> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
+        self.chunks.iter().flat_map(|chunk| chunk.rungs.iter())
     }
 
     /// Where a walk upwards begins.
@@ -73,23 +98,24 @@ impl Ladder {
     pub(crate) fn top(&self, fullness_max: u32) -> Option<Step> {
         let above = self
             .chunks
-            .partition_point(|chunk| chunk.first().is_some_and(|first| first.fullness <= fullness_max));
+            .partition_point(|chunk| chunk.rungs.first().is_some_and(|first| first.fullness <= fullness_max));
         let chunk = self.chunks.get(above.checked_sub(1)?)?;
         let place = chunk
+            .rungs
             .partition_point(|rung| rung.fullness <= fullness_max)
             .checked_sub(1)?;
-        Some(self.first_as_full_as(chunk.get(place)?.fullness))
+        Some(self.first_as_full_as(chunk.rungs.get(place)?.fullness))
     }
 
     /// The rung at a step.
     pub(crate) fn at(&self, step: Step) -> Option<Rung> {
-        self.chunks.get(step.chunk)?.get(step.place).copied()
+        self.chunks.get(step.chunk)?.rungs.get(step.place).copied()
     }
 
     /// The step above.
     pub(crate) fn up(&self, step: Step) -> Step {
         match self.chunks.get(step.chunk) {
-            Some(chunk) if step.place + 1 < chunk.len() => Step {
+            Some(chunk) if step.place + 1 < chunk.rungs.len() => Step {
                 place: step.place + 1,
                 ..step
             },
@@ -111,13 +137,11 @@ impl Ladder {
     }
 
     fn first_as_full_as(&self, fullness: u32) -> Step {
-        let chunk = self
-            .chunks
-            .partition_point(|chunk| chunk.last().is_some_and(|last| last.fullness < fullness));
+        let chunk = self.chunks.partition_point(|chunk| chunk.last.fullness < fullness);
         let place = self
             .chunks
             .get(chunk)
-            .map_or(0, |chunk| chunk.partition_point(|rung| rung.fullness < fullness));
+            .map_or(0, |chunk| chunk.rungs.partition_point(|rung| rung.fullness < fullness));
         Step { chunk, place }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Residents {
     numbers: Arc<BTreeMap<WorkloadId, WorkloadNo>>,
     names: Shared<Option<WorkloadId>>,
     free: Vec<WorkloadNo>,
-    on: Shared<Arc<Vec<WorkloadNo>>>,
+    on: Shared<Vec<WorkloadNo>, 8>,
 }
 
 impl Residents {
@@ -58,10 +58,10 @@ impl Residents {
     pub(crate) fn enter(&mut self, host: HostNo, workload: Option<WorkloadNo>) {
         let Some(workload) = workload else { return };
         while self.on.len() <= host as usize {
-            self.on.push(Arc::default());
+            self.on.push(Vec::new());
         }
         if let Some(residents) = self.on.get_mut(host) {
-            Arc::make_mut(residents).push(workload);
+            residents.push(workload);
         }
     }
 
@@ -70,7 +70,7 @@ impl Residents {
         let Some(residents) = self.on.get_mut(host) else { return };
         let place = residents.iter().rposition(|resident| Some(*resident) == workload);
         if let Some(place) = place {
-            Arc::make_mut(residents).swap_remove(place);
+            residents.swap_remove(place);
         }
     }
 

@@ -87,7 +87,7 @@ impl<'a> Room<'a> {
     /// An admitted host by id.
     pub(crate) fn find(&self, host: &HostId) -> Option<HostNo> {
         let number = self.index.number(host)?;
-        self.index.seat(number)?.class?;
+        self.index.seat(number)?.class()?;
         Some(number)
     }
 
@@ -144,9 +144,16 @@ impl<'a> Room<'a> {
 
     /// Counts replicas that this plan puts on a host.
     pub(crate) fn add(&mut self, host: HostNo, id: &'a WorkloadId, take: Take<'_>, count: u32) {
-        self.index.add(host, take, count);
+        self.add_all(&[(host, count)], id, take);
+    }
+
+    /// Counts replicas that this plan puts on hosts.
+    pub(crate) fn add_all(&mut self, hosts: &[(HostNo, u32)], id: &'a WorkloadId, take: Take<'_>) {
+        self.index.add_all(hosts, take);
         if self.world.has_priorities() {
-            self.came.entry(host).or_default().push(id);
+            for (host, _) in hosts {
+                self.came.entry(*host).or_default().push(id);
+            }
         }
     }
 
@@ -196,7 +203,7 @@ impl<'a> Room<'a> {
             self.who(host)
                 .is_some_and(|who| layout.named.as_ref().is_none_or(|n| n.contains(&who.id)))
         };
-        let class = self.seat(host).and_then(|seat| seat.class);
+        let class = self.seat(host).and_then(Seat::class);
         let known = self.class_of(host).is_some_and(|class| class.key.labels.is_some());
         // Of a host that never said hello nothing is known that speaks against it.
         class.is_some_and(|class| layout.fit(class).fits) && (!known || named())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A vector in parts of `N`, each shared by all copies that did not change it.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared<T, const N: usize = 32> {
-    parts: Arc<Vec<Arc<Vec<T>>>>,
+    parts: Arc<Vec<Arc<[T]>>>,
     len: usize,
 }
 
@@ -47,12 +47,8 @@ impl<T: Clone, const N: usize> Shared<T, N> {
     pub(crate) fn push(&mut self, value: T) {
         let parts = Arc::make_mut(&mut self.parts);
         match parts.last_mut().filter(|part| part.len() < N) {
-            Some(part) => Arc::make_mut(part).push(value),
-            None => {
-                let mut part = Vec::with_capacity(N);
-                part.push(value);
-                parts.push(Arc::new(part));
-            }
+            Some(part) => *part = part.iter().cloned().chain([value]).collect(),
+            None => parts.push(Arc::new([value])),
         }
         self.len += 1;
     }

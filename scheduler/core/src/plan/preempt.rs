@@ -12,12 +12,11 @@
 
 use super::{Draft, Drafts, Kept, job, take};
 use crate::place::bounds::Bounds;
-use crate::place::capacity::{Take, Used};
+use crate::place::capacity::Take;
 use crate::place::index::HostNo;
 use crate::place::room::{Room, Standing};
 use crate::place::shape::Layout;
 use crate::world::World;
-use heddle_protocol::host_report::Capacity;
 use heddle_protocol::id::WorkloadId;
 use heddle_protocol::record::Replicas;
 use heddle_protocol::report::PlacementChange;
@@ -155,7 +154,7 @@ fn harm_on<'a>(drafts: &mut Drafts<'a>, room: &Room<'a>, host: HostNo, take: Tak
     }
     let mut victims = victims_on(drafts, room, host, priority);
     victims.sort_by_key(|v| (v.priority, v.ready, Reverse(v.of), v.id));
-    let frees = |gone: &[&Victim<'_>]| frees(&seat.used, &seat.capacity, take, gone);
+    let frees = |gone: &[&Victim<'_>]| frees(room, host, take, gone);
     let mut gone: Vec<&Victim<'_>> = match victims.iter().find(|victim| frees(&[victim])) {
         Some(one) => vec![one],
         None => {
@@ -205,12 +204,13 @@ fn harm_on<'a>(drafts: &mut Drafts<'a>, room: &Room<'a>, host: HostNo, take: Tak
 }
 
 /// Whether one replica has room once some others are gone.
-fn frees(used: &Used, capacity: &Capacity, take: Take<'_>, gone: &[&Victim<'_>]) -> bool {
-    let mut used = used.clone();
+fn frees(room: &Room<'_>, host: HostNo, take: Take<'_>, gone: &[&Victim<'_>]) -> bool {
+    let Some(seat) = room.seat(host) else { return false };
+    let mut used = seat.used.clone();
     for victim in gone {
         used.remove(victim.take, 1);
     }
-    used.room(capacity, take) > 0
+    used.room(seat.scarce, || room.index().capacity(host), take) > 0
 }
 
 /// The replicas on a host that might go: of the newest generation of workloads of lower priority, each by itself.

@@ -165,7 +165,7 @@ impl Judge<'_> {
         };
         let seat = room.seat(host)?;
         let class = room.class_of(host)?;
-        let preferred = draft.layout.fit(seat.class?).preferred
+        let preferred = draft.layout.fit(seat.class()?).preferred
             + self.surroundings.weight_of_class(&class.key)
             + self.surroundings.weight_of_host(host);
         Some(Worth {
@@ -255,7 +255,7 @@ fn move_one<'a>(
             let there = judge.worth(draft, room, to)?;
             let seat = room.seat(to)?;
             // As full as it would be, beside as full as the other one is.
-            let fullness = seat.used.fullness_with_ppm(&seat.capacity, draft.take(), 1);
+            let fullness = seat.used.fullness_with_ppm(seat.scarce, draft.take(), 1);
             let there = Worth { fullness, ..there };
             let here = Worth {
                 count: here.count - 1,

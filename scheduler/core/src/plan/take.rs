@@ -78,12 +78,9 @@ fn place_replicas<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) 
 }
 
 fn place_some<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, missing: u32) -> u32 {
-    let mut placed = 0;
-    for (host, count) in chosen(draft, room, missing) {
-        put(draft, room, host, count);
-        placed += count;
-    }
-    placed
+    let hosts = chosen(draft, room, missing);
+    put_all(draft, room, &hosts);
+    hosts.iter().map(|(_, count)| count).sum()
 }
 
 /// The hosts that up to `missing` replicas would be placed on.
@@ -121,19 +118,27 @@ pub(super) fn chosen(draft: &Draft<'_>, room: &mut Room<'_>, missing: u32) -> Ve
 
 /// Puts replicas on a host.
 pub(super) fn put<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, host: HostNo, count: u32) {
-    room.add(host, draft.id, draft.take(), count);
-    let Some(rank) = room.seat(host).map(|seat| seat.rank) else {
-        return;
-    };
-    let kept = draft.kept.entry(rank).or_default();
-    kept.host = host;
-    kept.count += count;
-    // It may run them already: it came back with them, or was not told to stop them yet.
-    if room.world.is_reported(draft.id) && room.standing(host) == Standing::Heard {
-        let observed = room.observed(host);
-        kept.ready = observed.map_or(0, |o| {
-            o.ready(draft.id, draft.record.intent.unit_generation, kept.count)
-        });
+    put_all(draft, room, &[(host, count)]);
+}
+
+/// Puts replicas on hosts.
+fn put_all<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>, hosts: &[(HostNo, u32)]) {
+    room.add_all(hosts, draft.id, draft.take());
+    let reported = room.world.is_reported(draft.id);
+    for (host, count) in hosts {
+        let Some(rank) = room.seat(*host).map(|seat| seat.rank) else {
+            continue;
+        };
+        let kept = draft.kept.entry(rank).or_default();
+        kept.host = *host;
+        kept.count += count;
+        // It may run them already: it came back with them, or was not told to stop them yet.
+        if reported && room.standing(*host) == Standing::Heard {
+            let observed = room.observed(*host);
+            kept.ready = observed.map_or(0, |o| {
+                o.ready(draft.id, draft.record.intent.unit_generation, kept.count)
+            });
+        }
     }
 }
 
@@ -151,17 +156,15 @@ fn place_daemons<'a>(draft: &mut Draft<'a>, room: &mut Room<'a>) -> u32 {
             if draft.kept.contains_key(&seat.rank) || !room.fits(&draft.layout, host) {
                 continue;
             }
-            let has_room = seat.used.room(&seat.capacity, draft.take()) > 0;
+            let has_room = room.index().room_on(host, draft.take()) > 0;
             match has_room && open && surroundings.opens_host(host) {
-                true => free.push(host),
+                true => free.push((host, 1)),
                 false => missing += 1,
             }
         }
     }
     draft.missing = missing;
-    for host in &free {
-        put(draft, room, *host, 1);
-    }
+    put_all(draft, room, &free);
     u32::try_from(free.len()).unwrap_or(u32::MAX)
 }
 
@@ -194,9 +197,13 @@ pub(super) fn refusals(draft: &Draft<'_>, room: &mut Room<'_>) -> Vec<RejectionC
                 by_name.and_then(|_| draft.need.lasting_refusals(&traits).into_iter().next())
             };
             let no_room = || {
-                refusals_of(&seat.used, &seat.capacity, Take::from(&draft.record.intent))
-                    .into_iter()
-                    .next()
+                refusals_of(
+                    &seat.used,
+                    room.index().capacity(rung.host),
+                    Take::from(&draft.record.intent),
+                )
+                .into_iter()
+                .next()
             };
             let company = || {
                 bounds
