@@ -224,8 +224,7 @@ fn chosen(
     let daemon = asked.need.intent.replicas == Replicas::Daemon;
     let rivals = if daemon { Vec::new() } else { wishes.rivals(open) };
     let mut all = Vec::with_capacity(counts.len());
-    for (index, (host, count)) in counts.iter().enumerate() {
-        let view = fleet.get(host);
+    for (index, (host, count, view)) in fleet.each(counts.iter()).enumerate() {
         let stays = |view: &&HostView<'_>| view.liveness == HostLiveness::Alive && !view.is_emptied();
         let second = view
             .filter(stays)

@@ -41,8 +41,8 @@ impl<'a> Wishes<'a> {
         let intent = &record.intent;
         let mut by_value: BTreeMap<&str, (u32, BTreeMap<String, u32>)> = BTreeMap::new();
         for rule in &intent.spread {
-            for (host, count) in counts {
-                let value = fleet.get(host).and_then(|view| label(view, &rule.by));
+            for (_, count, view) in fleet.each(counts.iter()) {
+                let value = view.and_then(|view| label(view, &rule.by));
                 let (without, with) = by_value.entry(rule.by.as_str()).or_default();
                 match value {
                     Some(value) => *with.entry(value.to_owned()).or_default() += count,

@@ -209,26 +209,31 @@ pub fn refusals(host: &HostView<'_>, intent: &Intent) -> Vec<Rejection> {
     if host.used.room(host.scarce, || host.capacity, take) > 0 {
         return Vec::new();
     }
-    refusals_of(host.used, host.capacity, take)
+    refusals_of(host.used, host.scarce, || host.capacity, take)
 }
 
 /// The same, for a host that nothing else is known of.
-pub(crate) fn refusals_of(used: &Used, capacity: &Capacity, take: Take<'_>) -> Vec<Rejection> {
+pub(crate) fn refusals_of<'c>(
+    used: &Used,
+    scarce: Scarce,
+    whole: impl FnOnce() -> &'c Capacity,
+    take: Take<'_>,
+) -> Vec<Rejection> {
     let mut all = Vec::new();
-    let free_bytes = capacity.memory_bytes.saturating_sub(used.bytes);
+    let free_bytes = scarce.memory_bytes.saturating_sub(used.bytes);
     if free_bytes < take.bytes {
         all.push(Rejection::Memory {
             needed_bytes: take.bytes,
             free_bytes,
         });
     }
-    if capacity.replica_slots <= used.replicas {
+    if scarce.replica_slots <= used.replicas {
         all.push(Rejection::Slots {
-            slots: capacity.replica_slots,
+            slots: scarce.replica_slots,
         });
     }
-    if let Some(cpu) = capacity.cpu_millis {
-        let free = u64::from(cpu).saturating_sub(used.cpu_millis);
+    if scarce.cpu_millis < u32::MAX {
+        let free = u64::from(scarce.cpu_millis).saturating_sub(used.cpu_millis);
         if free < u64::from(take.taken.cpu_millis) {
             all.push(Rejection::Cpu {
                 needed_millis: take.taken.cpu_millis,
@@ -236,6 +241,10 @@ pub(crate) fn refusals_of(used: &Used, capacity: &Capacity, take: Take<'_>) -> V
             });
         }
     }
+    if take.taken.resources.is_empty() {
+        return all;
+    }
+    let capacity = whole();
     for (name, needed) in &take.taken.resources {
         let free = used.free_of(capacity, name);
         if free < u64::from(*needed) {

@@ -133,6 +133,21 @@ impl<'a> Fleet<'a> {
         self.hosts.get(index)
     }
 
+    /// Hosts by id, which are given in that order: one pass through all hosts, where looking each up would be many.
+    pub(crate) fn each<'f, 'h, T: 'f>(
+        &'f self,
+        some: impl Iterator<Item = (&'h HostId, T)> + 'f,
+    ) -> impl Iterator<Item = (&'h HostId, T, Option<&'f HostView<'a>>)> + 'f
+    where
+        'h: 'f,
+    {
+        let mut all = self.hosts.iter().peekable();
+        some.map(move |(host, with)| {
+            while all.next_if(|view| view.id < host).is_some() {}
+            (host, with, all.next_if(|view| view.id == host))
+        })
+    }
+
     /// The hosts of each cut-off zone.
     pub fn partitions(&self) -> &BTreeMap<String, BTreeSet<HostId>> {
         &self.partitions

@@ -197,11 +197,10 @@ pub(super) fn refusals(draft: &Draft<'_>, room: &mut Room<'_>) -> Vec<RejectionC
                 by_name.and_then(|_| draft.need.lasting_refusals(&traits).into_iter().next())
             };
             let no_room = || {
-                refusals_of(
-                    &seat.used,
-                    room.index().capacity(rung.host),
-                    Take::from(&draft.record.intent),
-                )
+                {
+                    let whole = || room.index().capacity(rung.host);
+                    refusals_of(&seat.used, seat.scarce, whole, Take::from(&draft.record.intent))
+                }
                 .into_iter()
                 .next()
             };
