@@ -5,10 +5,12 @@
 //! that answers differently the second time leads nowhere else.
 
 mod address;
+mod pace;
 mod rule;
 mod send;
 
 use crate::log::{Level, Log};
+use pace::Pace;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{
@@ -20,6 +22,11 @@ pub use rule::{EgressRule, EgressRuleError};
 
 /// Outgoing connections of one component on one host at the same time. One more is refused at once.
 const CONNECTIONS_MAX: usize = 128;
+/// Connections that one component on one host opens in a second, once it has opened [`CONNECTIONS_BURST`] after a rest. More wait
+/// for their turn: a host has some 28,000 ports for one destination, and keeps each for a minute after its use.
+const CONNECTIONS_PER_S: u32 = 1_000;
+/// Connections that it opens at once after a rest.
+const CONNECTIONS_BURST: u32 = 256;
 
 /// What one component may reach. The default is nothing.
 #[derive(Debug)]
@@ -27,6 +34,7 @@ pub struct Egress {
     rules: Vec<EgressRule>,
     addresses: Arc<AddressPolicy>,
     connections: Arc<Semaphore>,
+    pace: Pace,
 }
 
 impl Default for Egress {
@@ -42,6 +50,7 @@ impl Egress {
             rules,
             addresses,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            pace: Pace::new(CONNECTIONS_PER_S, CONNECTIONS_BURST),
         }
     }
 
@@ -102,6 +111,7 @@ impl WasiHttpHooks for Outgoing {
             });
         };
         Box::new(async move {
+            egress.pace.turn().await;
             let address = match to.resolve(&egress.addresses).await {
                 Ok(address) => address,
                 Err((why, error)) => return refuse(&to.to_string(), &why, error),
