@@ -35,8 +35,7 @@ mod made;
 pub mod story;
 mod words;
 
-use made::resolve;
-pub use made::{artifact, workload_yaml};
+pub use made::{artifact, resolve, workload_yaml};
 
 /// How often test hosts beat, in milliseconds.
 const BEAT_MS: u64 = 1_000;

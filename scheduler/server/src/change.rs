@@ -159,14 +159,25 @@ pub struct Batch {
     pub undecided: Vec<(Queued, Needed)>,
     /// What the plan in it could not do.
     pub report: PlanReport,
+    /// What would have been planned without the changes, if it was asked.
+    pub without: Option<PlanReport>,
 }
 
 /// Decides the changes in their order, each on what the ones before it leave, and plans once for all of them.
 ///
 /// Planning is part of the same commit, so that a client's change and the placements that follow from it cost one sync
 /// of the store (docs/decisions/0003-one-commit-per-apply.md).
-pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at: UnixMs) -> Batch {
+pub fn decide(world: &World, queue: Vec<Queued>, dirty: Dirty, now: Mono, at: UnixMs) -> Batch {
+    let is_held = |queued: &Queued| matches!(queued.change, Change::Apply { at: Some(_), .. });
+    // What was planned is told as it was planned: with all that comes of it.
+    let in_full = queue.len() == 1 && queue.iter().all(is_held);
+    decide_told(world, queue, dirty, now, at, in_full)
+}
+
+/// The same. `in_full` answers say what happens with workloads that no change names, too.
+fn decide_told(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at: UnixMs, in_full: bool) -> Batch {
     let mut batch = Batch::default();
+    let without = in_full.then(|| plan_only(world, now, &dirty).1);
     // With no change to try out there is nothing to copy the world for.
     let mut scratch = (!queue.is_empty()).then(|| world.clone());
     let mut drafts: Vec<(Asker, Draft)> = Vec::new();
@@ -214,19 +225,20 @@ pub fn decide(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, at
     batch.commits = !batch.writes.is_empty() || (asked && !mutant("unwritten-requests-are-forgotten"));
     let commit = world.head.n + u64::from(batch.commits);
     for (asker, draft) in drafts {
-        let answer = draft.finish(commit, world, &report);
+        let answer = draft.finish(commit, world, &report, without.as_ref());
         batch.decided.push(Decided { asker, answer });
     }
-    batch.report = report;
+    (batch.report, batch.without) = (report, without);
     batch
 }
 
 /// What a decision and the plan that follows it would do.
 fn planned(world: &World, decision: &Decision, dirty: &Dirty, now: Mono) -> Result<Planned, ApiError> {
+    let (_, without) = plan_only(world, now, dirty);
     let (mut next, mut dirty) = (world.clone(), dirty.clone());
     take(&mut next, &mut BTreeMap::new(), &mut dirty, decision.writes.clone())?;
     let (_, report) = plan_only(&next, now, &dirty);
-    Ok(Planned::new(&decision.applied, &report))
+    Ok(Planned::new(&decision.applied, &report, Some(&without)))
 }
 
 /// The changes of the next commit. One that is held to its plan has a commit to itself, for the others would change what
@@ -259,7 +271,7 @@ pub enum Preview {
 
 /// What an apply would do: the same decision, and nothing is kept of it.
 pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixMs) -> Preview {
-    let mut batch = decide(world, vec![queued], dirty, now, at);
+    let mut batch = decide_told(world, vec![queued], dirty, now, at, true);
     if let Some((queued, needed)) = batch.undecided.pop() {
         return Preview::Needs(queued, needed);
     }
@@ -267,7 +279,10 @@ pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixM
         (Some(mut decided), _) => {
             decided.answer["commit"] = world.head.n.into();
             match Applied::deserialize(&decided.answer) {
-                Ok(applied) => Ok((decided.answer, Planned::new(&applied, &batch.report))),
+                Ok(applied) => {
+                    let planned = Planned::new(&applied, &batch.report, batch.without.as_ref());
+                    Ok((decided.answer, planned))
+                }
                 Err(e) => Err(ApiError::new(
                     ErrorCode::Internal,
                     format!("failed to plan: {e}"),
@@ -413,6 +428,7 @@ mod tests {
     use heddle_protocol::id::Version;
     use heddle_protocol::manifest;
     use heddle_scheduler_core::LivenessOptions;
+    use heddle_scheduler_core::testing::{fleet, resolve, workload_yaml};
     use std::sync::Arc;
 
     fn apply(value: &str, at: Option<u64>) -> Queued {
@@ -516,6 +532,33 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    #[test]
+    fn a_plan_tells_of_whoever_finds_a_place_because_of_it_and_of_no_one_else() {
+        let mut fleet = fleet();
+        fleet.add_host("narrow", &[], 1 << 30, 4);
+        let mut fleet = fleet.workload("big", 4).ready();
+        fleet.apply(&workload_yaml("late", "replicas: 1")).unwrap();
+        // It waits too, and goes on waiting: that is nothing new.
+        fleet.apply(&workload_yaml("vast", "replicas: 9")).unwrap();
+        let smaller = workload_yaml("big", "replicas: 3");
+        let apply = || {
+            let documents = resolve(&smaller).unwrap();
+            Queued::new(Asker::Nobody, Change::Apply { documents, at: None })
+        };
+        let planned = preview(&fleet.world, apply(), Dirty::none(), fleet.now, fleet.at());
+        let Preview::Answer(Ok((answer, _))) = planned else {
+            panic!("it is planned: {planned:?}")
+        };
+        let steps: Vec<&str> = answer["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|s| s["workload"].as_str())
+            .collect();
+        assert_eq!(steps, ["default/big", "default/late"], "{answer}");
+        assert!(answer.get("waiting").is_none(), "{answer}");
     }
 
     /// A workload of two components, one of which calls the other.

@@ -40,11 +40,18 @@ pub enum Draft {
 }
 
 impl Draft {
-    /// The answer; `before` is the world that the plan changes.
-    pub fn finish(self, commit: u64, before: &World, report: &PlanReport) -> serde_json::Value {
+    /// The answer; `before` is the world that the plan changes, and `without` what it would do without this change, if that
+    /// is known.
+    pub fn finish(
+        self,
+        commit: u64,
+        before: &World,
+        report: &PlanReport,
+        without: Option<&PlanReport>,
+    ) -> serde_json::Value {
         match self {
             Self::Applied(applied) => {
-                serde_json::to_value(with_plan(applied, commit, before, report)).unwrap_or_default()
+                serde_json::to_value(with_plan(applied, commit, before, report, without)).unwrap_or_default()
             }
             Self::Rebalanced(moves) => serde_json::to_value(Rebalanced { commit, ..moves }).unwrap_or_default(),
             Self::Token(token) => serde_json::to_value(token).unwrap_or_default(),
@@ -54,9 +61,15 @@ impl Draft {
 }
 
 /// Adds to an answer what the plan does.
-fn with_plan(mut applied: Applied, commit: u64, before: &World, report: &PlanReport) -> Applied {
+fn with_plan(
+    mut applied: Applied,
+    commit: u64,
+    before: &World,
+    report: &PlanReport,
+    without: Option<&PlanReport>,
+) -> Applied {
     applied.commit = commit;
-    let concerned = Concerned::by(&applied.objects, report);
+    let concerned = Concerned::by(&applied.objects, report, without);
     let changes = concerned.changes(report);
     if changes.len() > CHANGES_MAX {
         applied.notes.push(format!(
@@ -73,19 +86,27 @@ fn with_plan(mut applied: Applied, commit: u64, before: &World, report: &PlanRep
 }
 
 /// Which workloads a change concerns: those that it names, those that make room for them and so on, and all if it changes
-/// what hosts are lent. Others that find a place because of it are not counted.
+/// what hosts are lent. If it is known what would be planned without it, so are those with which something else would happen: they
+/// find a place because of it, or find none.
 enum Concerned {
     All,
     Only(BTreeSet<String>),
 }
 
 impl Concerned {
-    fn by(objects: &[AppliedObject], report: &PlanReport) -> Self {
+    fn by(objects: &[AppliedObject], report: &PlanReport, without: Option<&PlanReport>) -> Self {
         if objects.iter().any(|object| object.kind == "Platform") {
             return Self::All;
         }
         let named = objects.iter().filter(|object| object.kind == "Workload");
         let mut all: BTreeSet<String> = named.map(|object| object.name.clone()).collect();
+        if let Some(without) = without {
+            let changes =
+                |report: &PlanReport, id| report.workloads.get(id).map(|w| w.changes.clone()).unwrap_or_default();
+            let ids = report.workloads.keys().chain(without.workloads.keys());
+            let others = ids.filter(|id| changes(report, *id) != changes(without, *id));
+            all.extend(others.map(ToString::to_string));
+        }
         // Who makes room may in turn take the place of others.
         loop {
             let made_room = report.workloads.iter().filter(|(_, workload)| {
@@ -135,9 +156,9 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// What the plan after a decision does.
-    pub fn new(applied: &Applied, report: &PlanReport) -> Self {
-        let concerned = Concerned::by(&applied.objects, report);
+    /// What the plan after a decision does, beside what it would do without it.
+    pub fn new(applied: &Applied, report: &PlanReport, without: Option<&PlanReport>) -> Self {
+        let concerned = Concerned::by(&applied.objects, report, without);
         let mut missing = BTreeMap::new();
         for (id, on) in concerned.waiting(report) {
             if let WaitingOn::Hosts { missing: count, .. } = on {

@@ -39,7 +39,10 @@ pub fn workload_yaml(name: &str, spec: &str) -> String {
 }
 
 /// Reads a manifest as a scheduler's shell would, with made-up artifacts.
-pub(super) fn resolve(text: &str) -> Result<Vec<ResolvedDocument>, ApiError> {
+///
+/// # Errors
+/// `invalid`, if it breaks a rule.
+pub fn resolve(text: &str) -> Result<Vec<ResolvedDocument>, ApiError> {
     let documents = manifest::load(text.as_bytes(), "test.yaml").map_err(ApiError::invalid)?;
     let unsupported: Vec<_> = documents.iter().flat_map(manifest::unsupported).collect();
     if !unsupported.is_empty() {
