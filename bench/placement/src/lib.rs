@@ -102,6 +102,8 @@ pub fn run(quick: bool) -> Result<Value> {
         rounded(fitted_exponent(&sizes, &costs), 3)
     };
     let memory_costs: Vec<f64> = memory.iter().map(|rate| 1.0 / rate).collect();
+    // In the smallest fleets a plan touches all hosts, and those that lie beside each other come along with each other.
+    let (large_sizes, large_costs) = (sizes.split_at(1).1, memory_costs.split_at(1).1);
     let share = processor_time().saturating_sub(began_cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     Ok(json!({
         "params": {
@@ -127,6 +129,7 @@ pub fn run(quick: bool) -> Result<Value> {
             "fleet_size_exponent_singles": exponent(|rates| rates.single),
             "per_s_same_memory_1000_each": memory.iter().map(|rate| whole(*rate)).collect::<Vec<_>>(),
             "fleet_size_exponent_same_memory": rounded(fitted_exponent(&sizes, &memory_costs), 3),
+            "fleet_size_exponent_same_memory_10k_to_100k": rounded(fitted_exponent(large_sizes, large_costs), 3),
             "bytes_per_instance": rounded(bytes_per_instance, 1),
             "bytes_per_host": rounded(host_bytes, 0),
             "decide_us": decide_us,

@@ -44,7 +44,7 @@ pub use host_status::{host_status, host_statuses};
 pub use liveness::{HostLiveness, LivenessOptions};
 pub use observed::ObservedHost;
 pub use plan::rebalance::decide_rebalance;
-pub use plan::{Plan, PlanReport, plan, plan_only};
+pub use plan::{Plan, PlanReport, WorkloadReport, plan, plan_only};
 pub use wait::waited;
 pub use workload_status::{workload_status, workload_statuses};
 pub use world::{Dirty, Premises, RecordError, World};

@@ -13,7 +13,7 @@ use heddle_protocol::digest::Digest;
 use heddle_protocol::id::WorkloadId;
 use heddle_protocol::report::{PlacementChange, WaitingOn};
 use heddle_scheduler_core::steps::steps;
-use heddle_scheduler_core::{PlanReport, World};
+use heddle_scheduler_core::{PlanReport, WorkloadReport, World};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -70,16 +70,22 @@ fn with_plan(
 ) -> Applied {
     applied.commit = commit;
     let concerned = Concerned::by(&applied.objects, report, without);
-    let changes = concerned.changes(report);
-    if changes.len() > CHANGES_MAX {
-        applied.notes.push(format!(
-            "{} placements change; the first {CHANGES_MAX} are listed",
-            changes.len()
-        ));
+    let total: usize = concerned.of(report).map(|(_, workload)| workload.changes.len()).sum();
+    if total > CHANGES_MAX {
+        applied
+            .notes
+            .push(format!("{total} placements change; the first {CHANGES_MAX} are listed"));
     }
-    applied.steps = steps(before, &changes);
+    // Each workload's steps are its own: beyond what is listed none are worked out.
+    for (_, workload) in concerned.of(report) {
+        if applied.steps.len() >= CHANGES_MAX && applied.changes.len() >= CHANGES_MAX {
+            break;
+        }
+        applied.steps.extend(steps(before, &workload.changes));
+        applied.changes.extend_from_slice(&workload.changes);
+    }
     applied.steps.truncate(CHANGES_MAX);
-    applied.changes = changes.into_iter().take(CHANGES_MAX).collect();
+    applied.changes.truncate(CHANGES_MAX);
     let waiting = concerned.waiting(report).take(WAITING_MAX);
     applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
     fit::applied(applied)
@@ -132,10 +138,14 @@ impl Concerned {
         }
     }
 
+    /// What the plan says of them.
+    fn of<'r>(&self, report: &'r PlanReport) -> impl Iterator<Item = (&'r WorkloadId, &'r WorkloadReport)> {
+        report.workloads.iter().filter(|(id, _)| self.concerns(id))
+    }
+
     fn changes(&self, report: &PlanReport) -> Vec<PlacementChange> {
-        let mine = report.workloads.iter().filter(|(id, _)| self.concerns(id));
-        mine.flat_map(|(_, workload)| workload.changes.iter().cloned())
-            .collect()
+        let changes = self.of(report).flat_map(|(_, workload)| &workload.changes);
+        changes.cloned().collect()
     }
 
     /// What hinders. Replicas that are about to start are no hindrance; what has no place is.
