@@ -7,7 +7,7 @@ mod audit;
 
 pub use audit::audit;
 
-use crate::planned::{At, Draft, Planned};
+use crate::planned::{At, Draft, Planned, Told};
 use crate::serve::Ask;
 use crate::store::{VALUE_BYTES_MAX, Write};
 use bytes::Bytes;
@@ -224,8 +224,9 @@ fn decide_told(world: &World, queue: Vec<Queued>, mut dirty: Dirty, now: Mono, a
     let asked = drafts.iter().any(|(asker, _)| matches!(asker, Asker::Client(_)));
     batch.commits = !batch.writes.is_empty() || (asked && !mutant("unwritten-requests-are-forgotten"));
     let commit = world.head.n + u64::from(batch.commits);
+    let told = Told::new(&report, without.as_ref());
     for (asker, draft) in drafts {
-        let answer = draft.finish(commit, world, &report, without.as_ref());
+        let answer = draft.finish(commit, world, &told);
         batch.decided.push(Decided { asker, answer });
     }
     (batch.report, batch.without) = (report, without);
@@ -238,7 +239,7 @@ fn planned(world: &World, decision: &Decision, dirty: &Dirty, now: Mono) -> Resu
     let (mut next, mut dirty) = (world.clone(), dirty.clone());
     take(&mut next, &mut BTreeMap::new(), &mut dirty, decision.writes.clone())?;
     let (_, report) = plan_only(&next, now, &dirty);
-    Ok(Planned::new(&decision.applied, &report, Some(&without)))
+    Ok(Planned::new(&decision.applied, &Told::new(&report, Some(&without))))
 }
 
 /// The changes of the next commit. One that is held to its plan has a commit to itself, for the others would change what
@@ -280,7 +281,8 @@ pub fn preview(world: &World, queued: Queued, dirty: Dirty, now: Mono, at: UnixM
             decided.answer["commit"] = world.head.n.into();
             match Applied::deserialize(&decided.answer) {
                 Ok(applied) => {
-                    let planned = Planned::new(&applied, &batch.report, batch.without.as_ref());
+                    let told = Told::new(&batch.report, batch.without.as_ref());
+                    let planned = Planned::new(&applied, &told);
                     Ok((decided.answer, planned))
                 }
                 Err(e) => Err(ApiError::new(

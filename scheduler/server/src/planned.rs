@@ -40,18 +40,11 @@ pub enum Draft {
 }
 
 impl Draft {
-    /// The answer; `before` is the world that the plan changes, and `without` what it would do without this change, if that
-    /// is known.
-    pub fn finish(
-        self,
-        commit: u64,
-        before: &World,
-        report: &PlanReport,
-        without: Option<&PlanReport>,
-    ) -> serde_json::Value {
+    /// The answer; `before` is the world that the plan changes.
+    pub fn finish(self, commit: u64, before: &World, told: &Told<'_>) -> serde_json::Value {
         match self {
             Self::Applied(applied) => {
-                serde_json::to_value(with_plan(applied, commit, before, report, without)).unwrap_or_default()
+                serde_json::to_value(with_plan(applied, commit, before, told)).unwrap_or_default()
             }
             Self::Rebalanced(moves) => serde_json::to_value(Rebalanced { commit, ..moves }).unwrap_or_default(),
             Self::Token(token) => serde_json::to_value(token).unwrap_or_default(),
@@ -60,24 +53,88 @@ impl Draft {
     }
 }
 
+/// What a plan does, looked through once for however many answers tell of it.
+#[derive(Debug)]
+pub struct Told<'r> {
+    report: &'r PlanReport,
+    /// What would be planned without the change, if that is known.
+    without: Option<&'r PlanReport>,
+    /// Who makes room, by those who take their place.
+    made_room: BTreeMap<&'r WorkloadId, BTreeSet<&'r WorkloadId>>,
+}
+
+impl<'r> Told<'r> {
+    /// Looks through what a plan does.
+    pub fn new(report: &'r PlanReport, without: Option<&'r PlanReport>) -> Self {
+        let mut made_room: BTreeMap<&WorkloadId, BTreeSet<&WorkloadId>> = BTreeMap::new();
+        for (id, workload) in &report.workloads {
+            let takers = workload
+                .changes
+                .iter()
+                .filter_map(|change| change.preempted_by.as_ref());
+            for by in takers {
+                made_room.entry(by).or_default().insert(id);
+            }
+        }
+        Self {
+            report,
+            without,
+            made_room,
+        }
+    }
+
+    /// What the plan says of the workloads that a change of some objects concerns: those that it names, those that make room for
+    /// them and so on, and all if it changes what hosts are lent. If it is known what would be planned without it, so are
+    /// those with which something else would happen: they find a place because of it, or find none.
+    fn of(&self, objects: &[AppliedObject]) -> Vec<(&'r WorkloadId, &'r WorkloadReport)> {
+        if objects.iter().any(|object| object.kind == "Platform") {
+            return self.report.workloads.iter().collect();
+        }
+        let named = objects.iter().filter(|object| object.kind == "Workload");
+        let mut all: BTreeSet<WorkloadId> = named.filter_map(|o| WorkloadId::parse(&o.name).ok()).collect();
+        if let Some(without) = self.without {
+            let ids = self.report.workloads.keys().chain(without.workloads.keys());
+            let others = ids.filter(|id| changes_of(self.report, id) != changes_of(without, id));
+            all.extend(others.cloned());
+        }
+        // Who makes room may in turn take the place of others.
+        let mut takers: Vec<WorkloadId> = all.iter().cloned().collect();
+        while let Some(taker) = takers.pop() {
+            for id in self.made_room.get(&taker).into_iter().flatten() {
+                if all.insert((*id).clone()) {
+                    takers.push((*id).clone());
+                }
+            }
+        }
+        let found = all.iter().filter_map(|id| self.report.workloads.get_key_value(id));
+        found.collect()
+    }
+}
+
+fn changes_of<'r>(report: &'r PlanReport, id: &WorkloadId) -> &'r [PlacementChange] {
+    report
+        .workloads
+        .get(id)
+        .map_or(&[], |workload| workload.changes.as_slice())
+}
+
+/// What hinders. Replicas that are about to start are no hindrance; what has no place is.
+fn hinders(on: &&WaitingOn) -> bool {
+    !matches!(on, WaitingOn::Units { .. })
+}
+
 /// Adds to an answer what the plan does.
-fn with_plan(
-    mut applied: Applied,
-    commit: u64,
-    before: &World,
-    report: &PlanReport,
-    without: Option<&PlanReport>,
-) -> Applied {
+fn with_plan(mut applied: Applied, commit: u64, before: &World, told: &Told<'_>) -> Applied {
     applied.commit = commit;
-    let concerned = Concerned::by(&applied.objects, report, without);
-    let total: usize = concerned.of(report).map(|(_, workload)| workload.changes.len()).sum();
+    let concerned = told.of(&applied.objects);
+    let total: usize = concerned.iter().map(|(_, workload)| workload.changes.len()).sum();
     if total > CHANGES_MAX {
         applied
             .notes
             .push(format!("{total} placements change; the first {CHANGES_MAX} are listed"));
     }
     // Each workload's steps are its own: beyond what is listed none are worked out.
-    for (_, workload) in concerned.of(report) {
+    for (_, workload) in &concerned {
         if applied.steps.len() >= CHANGES_MAX && applied.changes.len() >= CHANGES_MAX {
             break;
         }
@@ -86,74 +143,15 @@ fn with_plan(
     }
     applied.steps.truncate(CHANGES_MAX);
     applied.changes.truncate(CHANGES_MAX);
-    let waiting = concerned.waiting(report).take(WAITING_MAX);
-    applied.waiting = waiting.map(|(workload, on)| Waiting { workload, on }).collect();
+    let waiting = concerned.iter().flat_map(|(id, workload)| {
+        let each = workload.waiting.iter().filter(hinders);
+        each.map(|on| Waiting {
+            workload: (*id).clone(),
+            on: on.clone(),
+        })
+    });
+    applied.waiting = waiting.take(WAITING_MAX).collect();
     fit::applied(applied)
-}
-
-/// Which workloads a change concerns: those that it names, those that make room for them and so on, and all if it changes
-/// what hosts are lent. If it is known what would be planned without it, so are those with which something else would happen: they
-/// find a place because of it, or find none.
-enum Concerned {
-    All,
-    Only(BTreeSet<String>),
-}
-
-impl Concerned {
-    fn by(objects: &[AppliedObject], report: &PlanReport, without: Option<&PlanReport>) -> Self {
-        if objects.iter().any(|object| object.kind == "Platform") {
-            return Self::All;
-        }
-        let named = objects.iter().filter(|object| object.kind == "Workload");
-        let mut all: BTreeSet<String> = named.map(|object| object.name.clone()).collect();
-        if let Some(without) = without {
-            let changes =
-                |report: &PlanReport, id| report.workloads.get(id).map(|w| w.changes.clone()).unwrap_or_default();
-            let ids = report.workloads.keys().chain(without.workloads.keys());
-            let others = ids.filter(|id| changes(report, *id) != changes(without, *id));
-            all.extend(others.map(ToString::to_string));
-        }
-        // Who makes room may in turn take the place of others.
-        loop {
-            let made_room = report.workloads.iter().filter(|(_, workload)| {
-                let takers = workload
-                    .changes
-                    .iter()
-                    .filter_map(|change| change.preempted_by.as_ref());
-                takers.into_iter().any(|by| all.contains(&by.to_string()))
-            });
-            let made_room: Vec<String> = made_room.map(|(id, _)| id.to_string()).collect();
-            let before = all.len();
-            all.extend(made_room);
-            if all.len() == before {
-                return Self::Only(all);
-            }
-        }
-    }
-
-    fn concerns(&self, id: &WorkloadId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(names) => names.contains(&id.to_string()),
-        }
-    }
-
-    /// What the plan says of them.
-    fn of<'r>(&self, report: &'r PlanReport) -> impl Iterator<Item = (&'r WorkloadId, &'r WorkloadReport)> {
-        report.workloads.iter().filter(|(id, _)| self.concerns(id))
-    }
-
-    fn changes(&self, report: &PlanReport) -> Vec<PlacementChange> {
-        let changes = self.of(report).flat_map(|(_, workload)| &workload.changes);
-        changes.cloned().collect()
-    }
-
-    /// What hinders. Replicas that are about to start are no hindrance; what has no place is.
-    fn waiting(&self, report: &PlanReport) -> impl Iterator<Item = (WorkloadId, WaitingOn)> {
-        let hinders = |on: &WaitingOn| !matches!(on, WaitingOn::Units { .. });
-        let all = report.waiting().into_iter();
-        all.filter(move |(id, on)| self.concerns(id) && hinders(on))
-    }
 }
 
 /// What a change would do: all of it that a person goes by.
@@ -166,18 +164,21 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// What the plan after a decision does, beside what it would do without it.
-    pub fn new(applied: &Applied, report: &PlanReport, without: Option<&PlanReport>) -> Self {
-        let concerned = Concerned::by(&applied.objects, report, without);
+    /// What the plan after a decision does.
+    pub fn new(applied: &Applied, told: &Told<'_>) -> Self {
+        let concerned = told.of(&applied.objects);
         let mut missing = BTreeMap::new();
-        for (id, on) in concerned.waiting(report) {
-            if let WaitingOn::Hosts { missing: count, .. } = on {
-                missing.insert(id, count);
+        for (id, workload) in &concerned {
+            for on in &workload.waiting {
+                if let WaitingOn::Hosts { missing: count, .. } = on {
+                    missing.insert((*id).clone(), *count);
+                }
             }
         }
+        let changes = concerned.iter().flat_map(|(_, workload)| &workload.changes);
         Self {
             objects: applied.objects.clone(),
-            changes: concerned.changes(report),
+            changes: changes.cloned().collect(),
             missing,
         }
     }
