@@ -1,6 +1,7 @@
 //! `cargo xtask test`: fetches and builds what the tests need, runs all of them, and says what really ran.
-//! In: `--filter NAME`, `--package NAME`. Out: a table on stdout, and an error when anything failed or a suite ran
-//! nothing. With nextest each test is a process of its own with a time limit; without it, cargo's own runner does.
+//! In: `--filter NAME`, `--package NAME`; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` for other and more random cases. Out: a
+//! table on stdout, and an error when anything failed or a suite ran nothing. With nextest each test is a process of its own
+//! with a time limit; without it, cargo's own runner does.
 
 use std::io::Write;
 use std::process::Command;
@@ -25,6 +26,9 @@ const STARTS_HEDDLE: &[&str] = &[
     "heddle-capability-keyvalue-nats",
     "heddle-capability-keyvalue-redis",
 ];
+
+/// What random cases are drawn from, unless whoever runs the tests says otherwise.
+const CASES_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "1");
 
 /// Which tests to run; empty means all.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -93,6 +97,10 @@ fn prepare(workspace: &Workspace, choice: &Choice) -> Result<Environment> {
         ("HEDDLE_DOCKER_REGISTRY", registry::ensure()?),
         ("HEDDLE_GUESTS", guests::ensure(workspace)?),
     ];
+    // The same cases for everyone, so that a change is to blame for what it breaks, and not chance.
+    if std::env::var_os(CASES_SEED.0).is_none() {
+        environment.push((CASES_SEED.0, CASES_SEED.1.into()));
+    }
     if choice.packages.is_empty() {
         workspace.build_all()?;
         environment.push(("HEDDLE_BIN", workspace.binary(Profile::Dev, "heddle")));
