@@ -18,6 +18,7 @@ use heddle_protocol::host_report::{
     Accepted, Engine, Heartbeat, Hello, HelloAnswer, HostReport, SpecAnswer, SpecRefusal,
 };
 use heddle_protocol::id::{BootId, HostId, NameError};
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::sign::SigningKey;
 use heddle_protocol::subject::Subject;
 use serde::Serialize;
@@ -218,7 +219,7 @@ impl Host {
         add(&turn.counters.hellos, 1);
         let zones = turn.options.zones;
         let mut labels = turn.options.labels.clone();
-        labels.insert("heddle.dev/host".to_owned(), self.me.host.to_string());
+        labels.insert(HOST_NAME_LABEL.to_owned(), self.me.host.to_string());
         if zones > 0 {
             labels.insert("zone".to_owned(), format!("zone-{}", self.number % zones));
         }

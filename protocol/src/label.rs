@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+/// The label that every agent adds: the host's own name.
+pub const HOST_NAME_LABEL: &str = "heddle.dev/host";
+
 /// A rule for one label of a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@
 use crate::files;
 use heddle_protocol::error::ProtocolError;
 use heddle_protocol::id::{BootId, HostId};
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::sign::SigningKey;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ pub fn labels(host: &HostId, given: &BTreeMap<String, String>) -> BTreeMap<Strin
     let own = [
         ("heddle.dev/arch", std::env::consts::ARCH.to_owned()),
         ("heddle.dev/os", std::env::consts::OS.to_owned()),
-        ("heddle.dev/host", host.to_string()),
+        (HOST_NAME_LABEL, host.to_string()),
     ];
     let mut labels: BTreeMap<String, String> = own.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     labels.extend(given.iter().map(|(k, v)| (k.clone(), v.clone())));

@@ -6,6 +6,7 @@ use heddle_protocol::host_report::{Capacity, Hello, HostReport};
 use heddle_protocol::host_spec::{Instances, Limits, Template};
 use heddle_protocol::id::{BootId, Generation, HostId, Realm, WorkloadId};
 use heddle_protocol::key::Key;
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::record::{
     Company, HostAdmin, HostRecord, Intent, LabelRule, Preference, Replicas, Requirement, Rules, Spread, WorkloadRecord,
 };
@@ -78,7 +79,10 @@ impl Fleet {
         };
         let mut classes = BTreeSet::new();
         for number in 0..hosts {
-            classes.insert(fleet.join(number)?);
+            let mut labels = fleet.join(number)?;
+            // No rule asks for it.
+            labels.remove(HOST_NAME_LABEL);
+            classes.insert(labels);
         }
         fleet.classes = classes.len();
         Ok(fleet)
@@ -97,6 +101,8 @@ impl Fleet {
         let zone = number % 12;
         let pick = |names: &[&str], by: usize| names.get(number / by % names.len()).copied().unwrap_or("").to_owned();
         let labels = BTreeMap::from([
+            // Every agent adds it.
+            (HOST_NAME_LABEL.to_owned(), host.to_string()),
             ("zone".to_owned(), format!("zone-{zone:02}")),
             ("region".to_owned(), format!("region-{}", zone / 3)),
             ("arch".to_owned(), pick(&["amd64", "arm64"], 12)),

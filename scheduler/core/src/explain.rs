@@ -11,7 +11,7 @@ mod wishes;
 use crate::liveness::HostLiveness;
 use crate::place::capacity::{self, Take};
 use crate::place::class::Mood;
-use crate::place::filter::{HOST_LABEL, Traits};
+use crate::place::filter::{HOST_LABEL, Traits, set_name};
 use crate::place::index::ClassNo;
 use crate::place::{Bounds, Fleet, HostView, Need};
 use crate::workload_status::StatusView;
@@ -19,6 +19,7 @@ use crate::world::World;
 use heddle_protocol::api::explain::{Chosen, Explanation, HostVerdict, Second};
 use heddle_protocol::api::status::WorkloadStatus;
 use heddle_protocol::id::{HostId, WorkloadId};
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::record::{Intent, Replicas, WorkloadRecord};
 use heddle_protocol::report::{Bytes, Rejection, WaitingOn};
 use heddle_protocol::time::Mono;
@@ -62,7 +63,7 @@ pub fn explain(world: &World, id: &WorkloadId, now: Mono) -> Option<Explanation>
     let wishes = Wishes::new(world, id, record, view.fleet(), &counts);
     let verdict = |(host, rejections): &Refusing<'_, '_>| HostVerdict {
         host: host.id.clone(),
-        rejections: rejections.to_vec(),
+        rejections: of_host(rejections, host),
     };
     Some(Explanation {
         commit: world.head.n,
@@ -170,6 +171,14 @@ impl<'a> Asked<'a> {
             .chain(shared.bounds.iter().cloned())
             .collect()
     }
+}
+
+/// What hosts of a class share, with one host's own name where it speaks of that.
+fn of_host(rejections: &[Rejection], host: &HostView<'_>) -> Vec<Rejection> {
+    let mut all = rejections.to_vec();
+    let name = host.labels.and_then(|labels| labels.get(HOST_NAME_LABEL));
+    all.iter_mut().for_each(|rejection| set_name(rejection, name));
+    all
 }
 
 fn counts_of(world: &World, id: &WorkloadId, record: &WorkloadRecord) -> BTreeMap<HostId, u32> {

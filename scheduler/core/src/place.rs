@@ -1,4 +1,5 @@
-//! Choosing hosts. From what is known to what is chosen: hosts by number and class ([`index`], [`class`], [`ladder`]),
+//! Choosing hosts. From what is known to what is chosen: hosts by number and class ([`index`], [`class`],
+//! [`ladder`], [`asked`]),
 //! what a workload asks of them ([`filter`], [`shape`]), the fleet while it is planned ([`room`]), where others are
 //! ([`company`]), how replicas are spread ([`tally`]), and which host is the one ([`choose`]). [`fleet`] and [`bounds`]
 //! tell people of it.
@@ -7,6 +8,7 @@ pub mod capacity;
 pub mod filter;
 pub mod fleet;
 
+pub(crate) mod asked;
 pub(crate) mod class;
 pub(crate) mod index;
 mod ladder;

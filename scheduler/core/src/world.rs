@@ -9,6 +9,7 @@ mod said;
 use crate::liveness::{HostLiveness, Listening, LivenessOptions};
 use crate::observed::{ObservedHost, Watch};
 use crate::place::Need;
+use crate::place::asked::{asks_of, asks_of_platform};
 use crate::place::capacity::Take;
 use crate::place::class::Mood;
 use crate::place::index::{FleetIndex, HostNo, Known};
@@ -230,8 +231,14 @@ impl World {
                 Ok(Dirty::one(id.clone()))
             }
             Key::Platform(name) => {
-                put(&mut self.seen.records.platforms, name, read(key, value)?);
-                self.index.fleet.set_platforms(&self.seen.records.platforms);
+                let record = read::<PlatformRecord>(key, value)?;
+                let now = record.as_deref().map(asks_of_platform).unwrap_or_default();
+                let platforms = &mut self.seen.records.platforms;
+                let old = platforms.get(name).cloned();
+                let before = old.as_deref().map(asks_of_platform).unwrap_or_default();
+                put(platforms, name, record.clone());
+                self.index.fleet.set_asked(&before, &now, platforms);
+                self.index.fleet.set_platforms(platforms);
                 Ok(Dirty::All)
             }
             Key::Config(id) => {
@@ -312,6 +319,10 @@ impl World {
                 .or_default()
                 .insert(id.clone());
         }
+        let before = self.seen.records.workloads.get(id).cloned();
+        let before = before.as_ref().map(|r| asks_of(&r.intent)).unwrap_or_default();
+        let now = record.as_ref().map(|r| asks_of(&r.intent)).unwrap_or_default();
+        self.index.fleet.set_asked(&before, &now, &self.seen.records.platforms);
         let callees = self.callees(id);
         self.count_priority(id, false);
         self.refresh_names(id, record.as_deref());
@@ -647,6 +658,7 @@ impl World {
         let waiting = report.workloads.iter().filter(|(_, w)| w.waiting.iter().any(lacks));
         self.index.waiting = waiting.map(|(id, _)| id.clone()).collect();
         self.index.planned = report.fleet_version;
+        self.index.fleet.forget_asked(&self.seen.records.platforms);
     }
 
     /// Notes that the fleet is not surely the one that the last plan saw: that plan was made on a copy, in which a host that was

@@ -1,6 +1,7 @@
 //! Hosts that share every failing check, told as one.
 
 use super::Refusing;
+use crate::place::filter::set_name;
 use heddle_protocol::api::explain::HostKind;
 use heddle_protocol::report::Rejection;
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ impl Groups {
             let kind = HostKind {
                 hosts,
                 nearest: host.id.clone(),
-                rejections: rejections.to_vec(),
+                rejections: super::of_host(rejections, host),
             };
             Some((distance, kind))
         };
@@ -135,7 +136,7 @@ fn without_numbers(rejection: &Rejection) -> Rejection {
             value.clear();
         }
         Rejection::Near { by, value, .. } if by == super::HOST_LABEL => *value = None,
-        _ => {}
+        _ => set_name(&mut same, None),
     }
     same
 }

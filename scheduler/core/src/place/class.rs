@@ -3,6 +3,7 @@
 //! In: a host's record, its introduction, and whether it lives. Out: the key of its class. Whatever is worked out for a
 //! class (the offers, whether a workload fits, why not) is worked out once for all of its hosts.
 
+use super::asked::Asked;
 use super::ladder::{Ladder, Rung};
 use crate::desired::{HostOffers, Labels};
 use crate::liveness::HostLiveness;
@@ -40,7 +41,7 @@ impl From<&HostLiveness> for Mood {
 /// What all hosts of a class share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClassKey {
-    /// The labels; none if the host did not say hello.
+    /// What of the labels rules ask about; none if the host did not say hello.
     pub(crate) labels: Option<Labels>,
     /// What the agents can do; none like the labels.
     pub(crate) features: Option<BTreeSet<Feature>>,
@@ -58,9 +59,9 @@ pub(crate) struct ClassKey {
 
 impl ClassKey {
     /// The class of a host.
-    pub(crate) fn of(record: &HostRecord, hello: Option<&Hello>, leaving: bool, mood: Mood) -> Self {
+    pub(crate) fn of(record: &HostRecord, hello: Option<&Hello>, leaving: bool, mood: Mood, asked: &Asked) -> Self {
         Self {
-            labels: hello.map(|hello| hello.labels.clone()),
+            labels: hello.map(|hello| asked.of(&hello.labels)),
             features: hello.map(|hello| hello.features.clone()),
             instance_memory_bytes_max: hello.and_then(|hello| hello.capacity.instance_memory_bytes_max),
             taints: record.taints.clone(),
@@ -94,7 +95,7 @@ impl ClassKey {
         self.is_emptied() || self.mood == Mood::Lost || self.taints.values().any(evicts)
     }
 
-    /// A label's value.
+    /// The value of a label that rules ask about.
     pub(crate) fn label(&self, label: &str) -> Option<&str> {
         self.labels.as_ref()?.get(label).map(String::as_str)
     }

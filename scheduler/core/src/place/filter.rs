@@ -6,6 +6,7 @@ use super::fleet::HostView;
 use crate::desired::{HostOffers, Labels};
 use heddle_protocol::host_spec::{Feature, Template};
 use heddle_protocol::id::{HostId, WorkloadId};
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::record::{EmbeddedNeed, HostAdmin, Intent, Spread, Taint, TaintEffect};
 use heddle_protocol::report::{Rejection, RejectionCount};
 use std::collections::{BTreeMap, BTreeSet};
@@ -273,7 +274,8 @@ pub(crate) fn count_grouped(refusals: impl Iterator<Item = (HostId, Rejection, u
         match groups.get_mut(&group) {
             Some(count) => {
                 count.hosts += hosts;
-                let first = rejection == count.rejection && host < count.example;
+                let same = rejection == count.rejection || is_of_name(&rejection);
+                let first = same && host < count.example;
                 if nearer(&rejection, &count.rejection) || first {
                     (count.rejection, count.example) = (rejection, host);
                 }
@@ -315,8 +317,27 @@ fn without_numbers(rejection: &Rejection) -> Rejection {
             needed: *needed,
             free: 0,
         },
-        other => other.clone(),
+        other => without_name(other.clone()),
     }
+}
+
+/// A refusal without the host's own name: each has another.
+pub(crate) fn without_name(mut rejection: Rejection) -> Rejection {
+    set_name(&mut rejection, None);
+    rejection
+}
+
+/// Puts a host's name into a refusal that speaks of it.
+pub(crate) fn set_name(rejection: &mut Rejection, name: Option<&String>) {
+    if let Rejection::Label { label, found, .. } = rejection
+        && label == HOST_NAME_LABEL
+    {
+        *found = name.cloned();
+    }
+}
+
+fn is_of_name(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::Label { label, .. } if label == HOST_NAME_LABEL)
 }
 
 fn nearer(a: &Rejection, b: &Rejection) -> bool {

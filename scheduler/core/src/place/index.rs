@@ -4,6 +4,7 @@
 //! for each class its hosts by fullness. Kept up to date by the world with every record and fact, and cheap to copy: a
 //! plan tries its decisions on a copy.
 
+use super::asked::{Ask, Asked};
 use super::capacity::{Scarce, Take, Used};
 use super::class::{Class, ClassKey, Mood};
 use super::ladder::Rung;
@@ -12,6 +13,7 @@ use super::shared::Shared;
 use crate::desired::{HostOffers, offers_of};
 use heddle_protocol::host_report::{Capacity, Hello};
 use heddle_protocol::id::{HostId, PlatformName};
+use heddle_protocol::label::HOST_NAME_LABEL;
 use heddle_protocol::record::{HostRecord, PlatformRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -125,6 +127,13 @@ pub(crate) struct Who {
     pub(crate) mood: Mood,
 }
 
+impl Who {
+    /// The name that its labels give it.
+    pub(crate) fn name(&self) -> Option<&String> {
+        self.hello.as_ref()?.labels.get(HOST_NAME_LABEL)
+    }
+}
+
 /// All hosts, by number, class and fullness.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FleetIndex {
@@ -137,6 +146,10 @@ pub(crate) struct FleetIndex {
     seats: Shared<Seat>,
     classes: Shared<Class, 16>,
     by_key: Arc<BTreeMap<Arc<ClassKey>, ClassNo>>,
+    /// What of labels tells hosts apart.
+    asked: Arc<Asked>,
+    /// Hosts that somebody gave another name than their own.
+    misnamed: Arc<BTreeSet<HostNo>>,
     /// Hosts with replicas that may have to go.
     left: Arc<BTreeSet<HostNo>>,
     /// What was worked out for shapes of workloads.
@@ -340,6 +353,7 @@ impl FleetIndex {
         }
         if !same {
             self.place_in_class(number, platforms);
+            self.version += 1;
         }
         self.free_if_gone(number);
         true
@@ -360,6 +374,62 @@ impl FleetIndex {
             who.mood = mood;
         }
         self.place_in_class(number, platforms);
+        self.version += 1;
+    }
+
+    /// Takes in what a record asks about labels now, and what it asked before.
+    pub(crate) fn set_asked(
+        &mut self,
+        before: &BTreeSet<Ask<'_>>,
+        now: &BTreeSet<Ask<'_>>,
+        platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>,
+    ) {
+        if before == now {
+            return;
+        }
+        let asked = Arc::make_mut(&mut self.asked);
+        let new = asked.enter(now);
+        asked.leave(before);
+        self.tell_apart(&new, platforms);
+    }
+
+    /// Forgets what nobody asks about labels any more: hosts that only that told apart are of one class again.
+    pub(crate) fn forget_asked(&mut self, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) {
+        if !self.asked.is_stale() {
+            return;
+        }
+        let (labels, names) = Arc::make_mut(&mut self.asked).forget();
+        let labels = labels.iter().map(|label| Ask::Value(label));
+        let gone = labels.chain(names.iter().map(|name| Ask::HostName(name))).collect();
+        self.tell_apart(&gone, platforms);
+    }
+
+    /// Places hosts anew after it changed whether something tells them apart. What they are has not changed by that.
+    fn tell_apart(&mut self, asks: &BTreeSet<Ask<'_>>, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) {
+        let mut hosts: BTreeSet<HostNo> = BTreeSet::new();
+        let mut labels: Vec<&str> = Vec::new();
+        for ask in asks {
+            match ask {
+                Ask::Value(label) => labels.push(label),
+                Ask::HostName(name) => {
+                    hosts.extend(HostId::parse(name).ok().and_then(|host| self.number(&host)));
+                    hosts.extend(self.misnamed.iter());
+                }
+            }
+        }
+        if !labels.is_empty() {
+            let has = |host: &HostNo| {
+                let hello = self.who.get(*host).and_then(|who| who.hello.as_ref());
+                hello.is_some_and(|hello| labels.iter().any(|label| hello.labels.contains_key(*label)))
+            };
+            hosts.extend(self.numbers.values().copied().filter(has));
+        }
+        for host in &hosts {
+            self.place_in_class(*host, platforms);
+        }
+        if !hosts.is_empty() {
+            self.forget_empty_classes();
+        }
     }
 
     /// Works out anew what all classes are lent.
@@ -381,14 +451,18 @@ impl FleetIndex {
         let key = who
             .record
             .as_ref()
-            .map(|record| ClassKey::of(record, hello, who.leaving, who.mood));
+            .map(|record| ClassKey::of(record, hello, who.leaving, who.mood, &self.asked));
         let is_left = key.as_ref().is_some_and(ClassKey::is_left);
-        if is_left != self.left.contains(&number) {
-            let left = Arc::make_mut(&mut self.left);
-            match is_left {
-                true => left.insert(number),
-                false => left.remove(&number),
-            };
+        let name = hello.and_then(|hello| hello.labels.get(HOST_NAME_LABEL));
+        let is_misnamed = name.is_some_and(|name| name != who.id.as_str());
+        for (set, is_in) in [(&mut self.left, is_left), (&mut self.misnamed, is_misnamed)] {
+            if is_in != set.contains(&number) {
+                let set = Arc::make_mut(set);
+                match is_in {
+                    true => set.insert(number),
+                    false => set.remove(&number),
+                };
+            }
         }
         let class = key.map(|key| self.class_for(key, platforms));
         self.off_ladder(number);
@@ -405,7 +479,6 @@ impl FleetIndex {
             class.members += 1;
         }
         self.on_ladder(number);
-        self.version += 1;
     }
 
     fn class_for(&mut self, key: ClassKey, platforms: &BTreeMap<PlatformName, Arc<PlatformRecord>>) -> ClassNo {

@@ -5,7 +5,7 @@ use crate::place::bounds::Bounds;
 use crate::place::capacity::{Take, refusals_of};
 use crate::place::choose::{Wants, choose};
 use crate::place::company::Surroundings;
-use crate::place::filter::{Traits, count_grouped};
+use crate::place::filter::{Traits, count_grouped, set_name};
 use crate::place::index::HostNo;
 use crate::place::room::{Room, Standing};
 use heddle_protocol::id::HostId;
@@ -180,7 +180,11 @@ pub(super) fn refusals(draft: &Draft<'_>, room: &mut Room<'_>) -> Vec<RejectionC
         if let Some(rejection) = first.clone().filter(|_| !daemon) {
             // All of its hosts give it; the first by id stands for them.
             let example = class.ladder.iter().min_by_key(|rung| rung.rank);
-            all.extend(example.and_then(|rung| Some((room.who(rung.host)?.id.clone(), rejection, class.members))));
+            all.extend(example.and_then(|rung| room.who(rung.host)).map(|who| {
+                let mut rejection = rejection;
+                set_name(&mut rejection, who.name());
+                (who.id.clone(), rejection, class.members)
+            }));
             continue;
         }
         for rung in class.ladder.iter() {
@@ -214,7 +218,10 @@ pub(super) fn refusals(draft: &Draft<'_>, room: &mut Room<'_>) -> Vec<RejectionC
                 true => Some(Rejection::AlreadyThere),
                 false => first.clone().or_else(own).or_else(no_room).or_else(company),
             };
-            all.extend(rejection.map(|rejection| (who.id.clone(), rejection, 1)));
+            all.extend(rejection.map(|mut rejection| {
+                set_name(&mut rejection, who.name());
+                (who.id.clone(), rejection, 1)
+            }));
         }
     }
     count_grouped(all.into_iter())
