@@ -428,7 +428,7 @@ impl FleetIndex {
             self.place_in_class(*host, platforms);
         }
         if !hosts.is_empty() {
-            self.forget_empty_classes();
+            self.forget_empty_classes(8);
         }
     }
 
@@ -486,7 +486,7 @@ impl FleetIndex {
             return *class;
         }
         if self.classes.len() > 1_024 {
-            self.forget_empty_classes();
+            self.forget_empty_classes(2);
         }
         let key = Arc::new(key);
         let number = self.class_count();
@@ -502,10 +502,10 @@ impl FleetIndex {
         number
     }
 
-    /// Once most classes are empty, the others are numbered anew, so that what once was does not slow what is.
-    fn forget_empty_classes(&mut self) {
-        let used = self.classes.iter().filter(|class| class.members > 0).count();
-        if used * 2 > self.classes.len() {
+    /// Once more than one of so many classes is empty, the others are numbered anew, so that what once was does not slow what is.
+    fn forget_empty_classes(&mut self, one_of: usize) {
+        let empty = self.classes.iter().filter(|class| class.members == 0).count();
+        if empty * one_of <= self.classes.len() {
             return;
         }
         let before = std::mem::take(&mut self.classes);
