@@ -3,7 +3,7 @@
 //! In: facts, each with the time at which it was learned. Out: the changed world, and as data what the shell should do:
 //! plan again, ask a host, tell people.
 
-use crate::liveness::{HostLiveness, is_settling, judge};
+use crate::liveness::{HostLiveness, half_way_until, is_settling, judge};
 use crate::observed::{ObservedHost, TakenReport};
 use crate::world::{Dirty, World};
 use heddle_protocol::host_report::{Accepted, Heartbeat, Hello, HostReport, UnitPhase, UnitStatus};
@@ -100,6 +100,9 @@ pub struct Noted {
     pub ask_hello: Option<HostId>,
     /// What to tell people.
     pub events: Vec<EventDraft>,
+    /// When hosts were lost, and more have been silent for half as long: when all of these are heard or lost. A plan before
+    /// that plans much of the same again.
+    pub more_lost_until: Option<Mono>,
 }
 
 /// Something to tell people, before it has a number and a time.
@@ -441,6 +444,10 @@ impl World {
         self.watch_mut().announced = verdicts;
         for (host, before, after) in &changes {
             self.tell_verdict(host, before, after, noted);
+        }
+        let lost = |(_, _, after): &(HostId, HostLiveness, HostLiveness)| matches!(after, HostLiveness::Lost { .. });
+        if changes.iter().any(lost) {
+            noted.more_lost_until = half_way_until(self, now);
         }
     }
 

@@ -315,6 +315,14 @@ fn holds_until(world: &World, now: Mono, odd: &BTreeMap<HostId, HostLiveness>, g
     times.into_iter().filter(|time| *time > now).min()
 }
 
+/// When all hosts that have been silent for half as long as lost ones are heard or lost; none if there are none.
+pub(crate) fn half_way_until(world: &World, now: Mono) -> Option<Mono> {
+    let (listening, lost_after_ms) = (world.listening(), world.watch.options.lost_after_ms);
+    let half_way = |(at, _): &&(Mono, HostId)| now.since(*at) >= lost_after_ms / 2;
+    let (last, _) = listening.by_time.iter().take_while(half_way).last()?;
+    Some(last.plus(lost_after_ms)).filter(|until| *until > now)
+}
+
 /// Whether a host was heard lately and said who it is: what it reports is then true now.
 pub fn is_heard(world: &World, host: &HostId, now: Mono) -> bool {
     world.hosts.contains_key(host) && judge_alone(world, host, now) == HostLiveness::Alive

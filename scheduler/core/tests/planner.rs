@@ -251,3 +251,42 @@ fn ten_thousand_workloads_are_planned_in_seconds_even_unoptimised() {
     println!("10,000 workloads on 100 hosts: {first_ms} ms to place, {again_ms} ms to look again, {one_us} µs for one");
     assert!(first_ms < 30_000 && again_ms < 10_000);
 }
+
+#[test]
+fn hosts_that_fall_silent_together_are_waited_for_and_one_alone_is_not() {
+    let mut fleet = fleet().hosts(8).workload("web", 8).ready();
+    // All are heard at whole seconds; one that is lost was heard three seconds ago.
+    let lose = |fleet: &mut heddle_scheduler_core::testing::TestFleet, names: [&str; 2]| {
+        let lost = |fleet: &heddle_scheduler_core::testing::TestFleet, name: &str| {
+            fleet
+                .events
+                .iter()
+                .any(|event| event.kind == "host-lost" && event.about == name)
+        };
+        fleet.silence(names[0]);
+        fleet.tick(1_000);
+        fleet.silence(names[1]);
+        for _ in 0..50 {
+            let now = fleet.now.plus(100);
+            fleet.now = now;
+            let hosts = fleet.hosts.keys().cloned().collect::<Vec<_>>();
+            hosts
+                .iter()
+                .filter(|_| now.0.is_multiple_of(1_000))
+                .for_each(|host| fleet.beat(host));
+            let noted = fleet.tell(Fact::TimePassed { now });
+            if lost(fleet, names[0]) {
+                return noted.more_lost_until.map(|until| until.since(now));
+            }
+        }
+        panic!("{} is never lost", names[0])
+    };
+    fleet.tick(1_000 - fleet.now.0 % 1_000);
+    assert_eq!(
+        lose(&mut fleet, ["host-1", "host-2"]),
+        Some(1_000),
+        "the other is lost a second later"
+    );
+    fleet.tick(3_000);
+    assert_eq!(lose(&mut fleet, ["host-3", "host-3"]), None);
+}

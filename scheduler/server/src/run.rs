@@ -112,6 +112,8 @@ pub(crate) struct Scheduler {
     more_pushes: bool,
     /// When planning because of facts alone is due again at the earliest: it takes a share of the time, not all of it.
     plan_after: Mono,
+    /// Since when a plan waits for more hosts to be lost.
+    gathering_since: Option<Mono>,
     /// When the hosts that live are counted again.
     count_at: Mono,
     /// When everything that had been said was heard: whoever is silent is silent up to then. A loop that is behind would
@@ -278,6 +280,7 @@ impl Scheduler {
             asking: 0,
             more_pushes: false,
             plan_after: Mono::default(),
+            gathering_since: None,
             count_at: Mono::default(),
             heard_at: Mono::default(),
             changed: false,
@@ -459,6 +462,12 @@ impl Scheduler {
         if noted.replan && !mutant("news-do-not-replan") {
             self.replan = true;
             self.dirty.join(noted.dirty);
+        }
+        if let Some(until) = noted.more_lost_until {
+            // Hosts that fall silent one after the other must not put it off for ever.
+            let since = *self.gathering_since.get_or_insert(self.heard_at);
+            let most = since.plus(self.world.watch.options.lost_after_ms / 2);
+            self.plan_after = self.plan_after.max(until.min(most));
         }
         if !noted.events.is_empty() {
             self.changed = true;

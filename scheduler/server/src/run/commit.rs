@@ -108,6 +108,7 @@ impl Scheduler {
         let queue = change::next_changes(&mut self.queue, BATCH_MAX);
         let dirty = std::mem::take(&mut self.dirty);
         self.replan = false;
+        self.gathering_since = None;
         let begun = Instant::now();
         let at = self.outside.wall_clock();
         let batch = change::decide(&self.world, queue, dirty.clone(), self.heard_at, at);
