@@ -4,13 +4,13 @@
 //! from. Records are read through `Deref`, so that nobody changes one without the index beside them. A clone shares
 //! every record, and serves to try a decision out.
 
+mod placed;
 mod said;
 
 use crate::liveness::{HostLiveness, Listening, LivenessOptions};
 use crate::observed::{ObservedHost, Watch};
 use crate::place::Need;
 use crate::place::asked::{asks_of, asks_of_platform};
-use crate::place::capacity::Take;
 use crate::place::class::Mood;
 use crate::place::index::{FleetIndex, HostNo, Known};
 use crate::place::residents::Residents;
@@ -340,34 +340,6 @@ impl World {
         self.count_priority(id, true);
         self.refresh_callers(id, callees);
         self.refresh_short(id);
-    }
-
-    /// Replaces, adds or removes a placement.
-    pub(crate) fn set_place(&mut self, id: &WorkloadId, record: Option<Arc<PlaceRecord>>) {
-        let Index { fleet, residents, .. } = &mut self.index;
-        let before = self.seen.records.places.get(id);
-        let resident = residents.number(id, record.is_some());
-        for set in before.iter().flat_map(|place| &place.sets) {
-            for (host, count) in &set.hosts {
-                if let Some(number) = fleet.remove_from(host, Take::from(set), *count) {
-                    residents.leave(number, resident);
-                }
-            }
-        }
-        for set in record.iter().flat_map(|place| &place.sets) {
-            let hosts = set.hosts.iter().map(|(host, count)| (host, *count));
-            for (number, _) in fleet.add_to(hosts, Take::from(set)) {
-                residents.enter(number, resident);
-            }
-        }
-        if record.is_none() {
-            residents.forget(id);
-        }
-        let callees = self.callees(id);
-        put(Arc::make_mut(&mut self.seen.records.places), id, record);
-        self.refresh_callers(id, callees);
-        self.refresh_short(id);
-        self.remember_shape(id);
     }
 
     /// Counts a workload's priority in or out.
