@@ -3,6 +3,8 @@
 use crate::chunk::{self, RequestError};
 use crate::connect::{self, ConnectError, ConnectOptions, Link};
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use heddle_protocol::api::{self, ApiError, Request, Response, Verb};
 use heddle_protocol::defaults::MESSAGE_BYTES_MAX;
 use heddle_protocol::envelope::{self, Kind};
@@ -18,6 +20,10 @@ use tokio::time::Instant;
 /// How long a request that writes waits for its answer before it is sent again: the scheduler that took it may be gone,
 /// and the one after it answers within seconds. Doubled each time, for what takes long.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(4);
+/// How long a request that only reads waits for its answer before it is sent once more beside the first. Doubled each time.
+const READ_BESIDE_AFTER: Duration = Duration::from_secs(4);
+/// How many such requests wait for an answer at the same time.
+const READS_MAX: usize = 8;
 
 /// How the client asks.
 #[derive(Debug, Clone)]
@@ -69,6 +75,35 @@ pub enum ClientError {
     /// A message cannot be written or read.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+}
+
+/// Asks within a time, and now and then once more beside: whoever was asked first may be gone with the question, and
+/// whoever takes long over the answer goes on.
+///
+/// # Errors
+/// The last one, once nobody is asked any more.
+async fn first_answer<T, E, A>(within: Duration, ask: impl Fn(Duration) -> A) -> Result<T, E>
+where
+    A: Future<Output = Result<T, E>>,
+{
+    let started = Instant::now();
+    let mut asked = FuturesUnordered::new();
+    asked.push(ask(within));
+    let mut pause = READ_BESIDE_AFTER;
+    let mut beside = Box::pin(tokio::time::sleep(pause));
+    loop {
+        tokio::select! {
+            Some(answer) = asked.next() => match answer {
+                Err(_) if !asked.is_empty() => {}
+                answer => return answer,
+            },
+            () = &mut beside, if asked.len() < READS_MAX => {
+                pause = pause.saturating_mul(2);
+                beside = Box::pin(tokio::time::sleep(pause));
+                asked.push(ask(within.saturating_sub(started.elapsed())));
+            }
+        }
+    }
 }
 
 impl Client {
@@ -173,7 +208,7 @@ impl Client {
             (true, true) => WRITE_AGAIN_AFTER,
             // It takes a while to send, and as long to send again.
             (true, false) => WRITE_AGAIN_AFTER.max(self.options.patience / 2),
-            // What only reads may take as long as it likes, and would begin anew.
+            // What only reads may take as long as it likes: it is sent beside, and not again.
             (false, _) => Duration::MAX,
         };
         loop {
@@ -184,7 +219,12 @@ impl Client {
                 .max(Duration::from_millis(100))
                 .min(again_after);
             again_after = again_after.saturating_mul(2);
-            let error = match chunk::request(&self.link.client, subject, payload.clone(), left).await {
+            let ask = |within| chunk::request(&self.link.client, subject, payload.clone(), within);
+            let answer = match V::WRITES {
+                true => ask(left).await,
+                false => first_answer(left, ask).await,
+            };
+            let error = match answer {
                 Ok(reply) => return Ok(reply),
                 Err(RequestError::NoResponders(_)) => "no scheduler listens; is one running?".to_owned(),
                 Err(e) => {
@@ -209,5 +249,63 @@ impl Client {
             tokio::time::sleep(jittered).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const WITHIN: Duration = Duration::from_secs(15);
+
+    /// Asks somebody who answers the question of each number after so many seconds, or who loses it.
+    async fn asked(answers: &'static [Option<u64>]) -> (Result<usize, &'static str>, u64, usize) {
+        let (count, started) = (AtomicUsize::new(0), Instant::now());
+        let answer = first_answer(WITHIN, |within| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let answered = answers.get(number).copied().flatten().map(Duration::from_secs);
+                match answered.filter(|takes| *takes < within) {
+                    Some(Duration::ZERO) => Err("nobody listens"),
+                    Some(takes) => {
+                        tokio::time::sleep(takes).await;
+                        Ok(number)
+                    }
+                    None => {
+                        tokio::time::sleep(within).await;
+                        Err("nothing came")
+                    }
+                }
+            }
+        });
+        let answer = answer.await;
+        (answer, started.elapsed().as_secs(), count.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_was_lost_is_asked_again() {
+        assert_eq!(asked(&[None, Some(1)]).await, (Ok(1), 5, 2));
+        assert_eq!(
+            asked(&[None, Some(0), Some(1)]).await,
+            (Ok(2), 13, 3),
+            "nobody listened in between"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_long_is_waited_for() {
+        assert_eq!(asked(&[Some(10), Some(9)]).await, (Ok(0), 10, 2));
+        assert_eq!(asked(&[Some(1)]).await, (Ok(0), 1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_answers_that_is_said_in_time() {
+        assert_eq!(asked(&[]).await, (Err("nothing came"), 15, 3));
+        assert_eq!(
+            asked(&[Some(0)]).await,
+            (Err("nobody listens"), 0, 1),
+            "whoever asks may try again at once"
+        );
     }
 }
