@@ -5,6 +5,7 @@ use crate::place::filter::set_name;
 use heddle_protocol::api::explain::HostKind;
 use heddle_protocol::report::Rejection;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// How far a host is from taking a replica: how many checks it fails, and then how much it lacks.
 pub(super) fn distance(rejections: &[Rejection]) -> (usize, u64) {
@@ -59,14 +60,19 @@ impl Groups {
         let mut by_list: BTreeMap<*const Rejection, usize> = BTreeMap::new();
         let (mut of_host, mut groups) = (Vec::with_capacity(refusing.len()), Vec::new());
         for (first, (_, rejections)) in refusing.iter().enumerate() {
-            let group = *by_list.entry(rejections.as_ptr()).or_insert_with(|| {
+            let mut new = || {
                 groups.push(Group {
                     first,
                     hosts: 0,
                     distance: distance(rejections),
                 });
                 groups.len() - 1
-            });
+            };
+            // A list that nobody else holds is one host's own: of ten thousand such nobody need be looked up.
+            let group = match Rc::strong_count(rejections) {
+                1 => new(),
+                _ => *by_list.entry(rejections.as_ptr()).or_insert_with(new),
+            };
             if let Some(group) = groups.get_mut(group) {
                 group.hosts += 1;
             }
@@ -93,13 +99,27 @@ impl Groups {
 
     /// The kinds of hosts, the nearest to taking a replica first.
     pub(super) fn kinds(&self, refusing: &[Refusing<'_, '_>]) -> Vec<HostKind> {
-        let mut kinds: BTreeMap<Vec<Rejection>, (u32, (usize, u64), usize)> = BTreeMap::new();
+        let mut kinds: Vec<(u32, (usize, u64), usize)> = Vec::new();
+        let mut by_shape: BTreeMap<Vec<Rejection>, usize> = BTreeMap::new();
+        let mut before: Option<(&[Rejection], usize)> = None;
         for group in &self.groups {
             let Some((_, rejections)) = refusing.get(group.first) else {
                 continue;
             };
-            let shape: Vec<Rejection> = rejections.iter().map(without_numbers).collect();
-            let kind = kinds.entry(shape).or_insert((0, group.distance, group.first));
+            // Most are of the kind of the host before.
+            let known = before.filter(|(other, _)| same_kind(other, rejections));
+            let at = known.map_or_else(
+                || {
+                    let shape: Vec<Rejection> = rejections.iter().map(without_numbers).collect();
+                    *by_shape.entry(shape).or_insert_with(|| {
+                        kinds.push((0, group.distance, group.first));
+                        kinds.len() - 1
+                    })
+                },
+                |(_, at)| at,
+            );
+            before = Some((rejections, at));
+            let Some(kind) = kinds.get_mut(at) else { continue };
             kind.0 += group.hosts;
             if group.distance < kind.1 {
                 (kind.1, kind.2) = (group.distance, group.first);
@@ -114,13 +134,18 @@ impl Groups {
             };
             Some((distance, kind))
         };
-        let mut kinds: Vec<_> = kinds.into_values().filter_map(told).collect();
+        let mut kinds: Vec<_> = kinds.into_iter().filter_map(told).collect();
         kinds.sort_by(|(a_far, a), (b_far, b)| {
             let commonest = b.hosts.cmp(&a.hosts);
             a_far.cmp(b_far).then(commonest).then_with(|| a.nearest.cmp(&b.nearest))
         });
         kinds.into_iter().map(|(_, kind)| kind).collect()
     }
+}
+
+/// Whether two lists of checks differ in numbers at most.
+fn same_kind(a: &[Rejection], b: &[Rejection]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| without_numbers(a) == without_numbers(b))
 }
 
 /// A check without what differs from host to host.
