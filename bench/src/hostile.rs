@@ -64,18 +64,29 @@ struct Felt {
     attempts: u64,
 }
 
-/// Runs the benchmark.
-pub async fn run(quick: bool) -> Result<Figures> {
+/// The names of the attacks.
+pub fn attacks() -> Vec<&'static str> {
+    // None of them is set going, so that it does not matter where they would connect.
+    let nowhere = SocketAddr::from(([0; 4], 0));
+    attack::all(nowhere).iter().map(|attack| attack.name).collect()
+}
+
+/// Runs the benchmark with the attacks that `only` names, or with all if it names none.
+///
+/// # Errors
+/// When it cannot measure.
+pub async fn run(quick: bool, only: &[String]) -> Result<Figures> {
     let _turn = turn()?;
     let plan = Plan::of(quick);
     let sink = attack::sink()?;
+    let mut attacks = attack::all(sink);
+    attacks.retain(|attack| only.is_empty() || only.iter().any(|name| name == attack.name));
     let agent = Agent::start(sink).await?;
-    let measured = measure(&plan, agent.address(), sink).await;
+    let measured = measure(&plan, agent.address(), &attacks).await;
     measured.map_err(|error| error.context(agent.tail()))
 }
 
-async fn measure(plan: &Plan, address: SocketAddr, sink: SocketAddr) -> Result<Figures> {
-    let attacks = attack::all(sink);
+async fn measure(plan: &Plan, address: SocketAddr, attacks: &[Attack]) -> Result<Figures> {
     let (mut metrics, mut worst, mut worst_round) = (Map::new(), 0_f64, 0_f64);
     // Without any attack at all, to tell what a ratio says on this machine.
     for attack in std::iter::once(None).chain(attacks.iter().map(Some)) {

@@ -13,7 +13,7 @@ pub mod links;
 pub mod machine;
 pub mod stats;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,8 +67,29 @@ impl Bench {
         format!("{self:?}").to_lowercase()
     }
 
-    /// Runs it; `quick` is a shortened form whose figures are only good for seeing that it works.
-    pub async fn run(self, quick: bool) -> Result<Output> {
+    /// Whether it has these parts, which may then be measured alone.
+    ///
+    /// # Errors
+    /// When it has no such part.
+    pub fn has_parts(self, only: &[String]) -> Result<()> {
+        let parts = match self {
+            Bench::Hostile => hostile::attacks(),
+            _ => Vec::new(),
+        };
+        match only.iter().find(|name| !parts.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) if parts.is_empty() => bail!("`{}` is measured whole, it has no part `{name}`", self.name()),
+            Some(name) => bail!("`{}` has no part `{name}`; it has {}", self.name(), parts.join(", ")),
+        }
+    }
+
+    /// Runs it; `quick` is a shortened form whose figures are only good for seeing that it works. `only` names the parts to
+    /// measure, if not all.
+    ///
+    /// # Errors
+    /// When it cannot measure, or has no such part.
+    pub async fn run(self, quick: bool, only: &[String]) -> Result<Output> {
+        self.has_parts(only)?;
         // What the machine does before the benchmark loads it.
         let machine = machine::Machine::look()?;
         let figures = match self {
@@ -76,7 +97,7 @@ impl Bench {
             Bench::Deploy => deploy::run(quick).await?,
             Bench::Failover => failover::run(quick).await?,
             Bench::Fleet => fleet::run(quick).await?,
-            Bench::Hostile => hostile::run(quick).await?,
+            Bench::Hostile => hostile::run(quick, only).await?,
             Bench::Links => links::run(quick).await?,
             Bench::Placement => {
                 let found = heddle_bench_placement::run(quick)?;

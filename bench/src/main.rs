@@ -3,7 +3,8 @@
 //! Exits with 0 when it measured, 1 when it could not, 2 when the command line is wrong.
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
 use heddle_bench::{Bench, Output};
 use serde_json::Value;
 use std::io::Write as _;
@@ -21,8 +22,11 @@ struct Args {
     /// A shortened form: it shows that the benchmark works, and its figures mean little
     #[arg(long)]
     quick: bool,
+    /// Only these attacks, of `hostile`
+    #[arg(long, value_name = "ATTACK,…", value_delimiter = ',', requires = "name")]
+    only: Vec<String>,
     /// Name all benchmarks
-    #[arg(long, conflicts_with_all = ["name", "quick"])]
+    #[arg(long, conflicts_with_all = ["name", "quick", "only"])]
     list: bool,
 }
 
@@ -31,8 +35,11 @@ fn main() -> Result<()> {
     let text = match args.name {
         None => list(args.json),
         Some(bench) => {
+            if let Err(error) = bench.has_parts(&args.only) {
+                Args::command().error(ErrorKind::ValueValidation, error).exit();
+            }
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            let output = runtime.block_on(bench.run(args.quick))?;
+            let output = runtime.block_on(bench.run(args.quick, &args.only))?;
             if args.json {
                 format!("{}\n", serde_json::to_string(&output)?)
             } else {

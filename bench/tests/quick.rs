@@ -196,3 +196,19 @@ fn all_benchmarks_are_listed() {
         );
     }
 }
+
+#[test]
+fn parts_that_a_benchmark_does_not_have_are_refused_with_those_it_has() {
+    for (bench, part, says) in [
+        ("hostile", "spinn", "it has spin, memory"),
+        ("links", "spin", "`links` is measured whole"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_heddle-bench"))
+            .args([bench, "--only", part])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}

@@ -44,6 +44,8 @@ pub struct Truth {
     pub started: BTreeMap<String, Vec<u64>>,
     /// How long what a scheduler asked of the store may be on its way, in milliseconds.
     pub late_ms: u64,
+    /// When the store last began to answer nobody, and until when: what it was asked meanwhile was carried out then.
+    pub stall: (u64, u64),
     /// Batches that could not be read.
     pub unreadable: Vec<String>,
 }
@@ -141,6 +143,25 @@ impl Truth {
         self.head = Some(head);
         self.commits.insert(n, seen.clone());
         Some(seen)
+    }
+
+    /// Notes that the store answers nobody from `now` on, for `ms` at least.
+    pub fn stalled(&mut self, now: u64, ms: u64) {
+        let (_, until) = self.stall;
+        match now > until {
+            true => self.stall = (now, now + ms),
+            false => self.stall.1 = until.max(now + ms),
+        }
+    }
+
+    /// When what the store carried out at `at` was asked of it, at the earliest.
+    pub fn sent_at_the_earliest(&self, at: u64) -> u64 {
+        let late = at.saturating_sub(self.late_ms);
+        let (since, until) = self.stall;
+        match late <= until {
+            true => late.min(since),
+            false => late,
+        }
     }
 
     fn put(&mut self, key: Key, name: &str, after: Option<Bytes>) -> Changed {

@@ -154,7 +154,10 @@ impl World {
         });
         let fleet: Fleet = Arc::new(facts.collect());
         let truth = Arc::new(Mutex::new(Truth {
-            late_ms: if scenario.store.very_late > 0.0 { LATE_MS } else { 0 },
+            late_ms: match scenario.store.very_late > 0.0 {
+                true => LATE_MS,
+                false => scenario.store.delay_ms,
+            },
             ..Truth::default()
         }));
         check::watch(&commons, &truth, &fleet);
@@ -509,7 +512,10 @@ impl World {
                 let hosts: Vec<u32> = (0..self.scenario.hosts).filter(of_zone).collect();
                 hosts.into_iter().for_each(|host| self.cut_agent(host, cut, false, ms));
             }
-            Fault::StallStore(ms) => drop(commons.stalled_until.fetch_max(now + ms, Ordering::Relaxed)),
+            Fault::StallStore(ms) => {
+                commons.stalled_until.fetch_max(now + ms, Ordering::Relaxed);
+                lock(&self.truth).stalled(now, ms);
+            }
             Fault::FillDisk(ms) => {
                 commons.realm.set_bytes_max(0);
                 net.after(ms, Event::EmptyDisk);

@@ -27,12 +27,13 @@ pub fn check(truth: &Truth, before: SetDigest, broken: &mut Vec<(&'static str, S
         .commits
         .get(&(head.n.saturating_sub(1)))
         .is_some_and(|last| last.version.epoch < head.epoch);
-    // One that was reading already may have read what was lost after that. It need not live any more: where requests are late,
-    // it may have been another process of the same name.
+    // One that was reading already may have read what was lost after that. It need not live any more: where requests are late
+    // or wait for the store, it may have been another process of the same name, and that one lived when it was sent.
     let now = truth.commits.get(&head.n).map_or(0, |commit| commit.at);
     let starts = truth.started.get(&head.leader_id).map_or(&[][..], Vec::as_slice);
-    let sent = |began: &&u64| **began + truth.late_ms >= now;
-    let began = starts.iter().find(sent).or(starts.last()).copied().unwrap_or(0);
+    let sent = truth.sent_at_the_earliest(now);
+    let lived = starts.iter().rev().find(|began| **began <= sent);
+    let began = lived.or(starts.first()).copied().unwrap_or(0);
     let gone: Vec<&String> = truth
         .lost
         .iter()

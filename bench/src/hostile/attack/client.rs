@@ -12,6 +12,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head, and the longest answer that is read whole.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes that are sent at a time. A kernel that does not interrupt itself keeps the processor until all of a write is
+/// copied, whatever the priority of the thread; from another machine they would come in pieces as well.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// A connection.
 pub(in crate::hostile) struct Client(TcpStream);
 
@@ -93,7 +97,9 @@ impl Client {
 
     /// Sends a request, and reads the head of its answer.
     pub(super) fn begin(&mut self, request: &[u8]) -> Result<Head> {
-        self.0.write_all(request).context("failed to send a request")?;
+        for piece in request.chunks(PIECE_BYTES) {
+            self.0.write_all(piece).context("failed to send a request")?;
+        }
         self.head()
     }
 
